@@ -1,0 +1,183 @@
+"""``joycaption caption``: pictures in; captions on stdout and in sidecar files."""
+
+from __future__ import annotations
+
+from enum import Enum
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from ..prompts import BETA_ONE
+from ..types import Sampling
+from .interrupt import STOPPED, Interrupt
+from .options import (
+    DeviceOption,
+    ExtraOption,
+    LengthOption,
+    ModelOption,
+    NameOption,
+    PrecisionOption,
+    SystemPromptOption,
+    ToneOption,
+    TypeOption,
+    build_instruction,
+)
+
+__all__ = ["caption"]
+
+SOME_FAILED = 1
+
+_PROMPT_PANEL, _SAMPLING_PANEL, _SAVING_PANEL = "What to write", "How words are chosen", "What to read and save"
+
+
+class Existing(str, Enum):
+    """What to do about pictures that have a caption."""
+
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+
+
+def caption(
+    paths: Annotated[list[str], typer.Argument(help="Pictures, folders, globs.", show_default=False)],
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Subfolders too.", rich_help_panel=_SAVING_PANEL)
+    ] = False,
+    model: ModelOption = "beta-one",
+    precision: PrecisionOption = "auto",
+    device: DeviceOption = "auto",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Captions written at the same time, at most.", rich_help_panel="Model")
+    ] = 8,
+    type: TypeOption = None,
+    length: LengthOption = None,
+    tone: ToneOption = None,
+    extra: ExtraOption = None,
+    name: NameOption = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="Your own instruction, instead of all of these.", show_default=False, rich_help_panel=_PROMPT_PANEL
+        ),
+    ] = None,
+    system_prompt: SystemPromptOption = None,
+    begin_with: Annotated[
+        str, typer.Option(help="How every caption begins.", show_default=False, rich_help_panel=_PROMPT_PANEL)
+    ] = "",
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest word.", rich_help_panel=_SAMPLING_PANEL)
+    ] = False,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Default: 0.6; 0 is --greedy.", show_default=False, rich_help_panel=_SAMPLING_PANEL),
+    ] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Default: 0.9.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Default: 0, no limit.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
+    ] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Default: 0, no limit.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
+    ] = None,
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longest caption, in tokens.", rich_help_panel=_SAMPLING_PANEL)
+    ] = 512,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, help="The same seed gives a picture the same caption again.", rich_help_panel=_SAMPLING_PANEL
+        ),
+    ] = 0,
+    format: Annotated[
+        str, typer.Option(help="Kind of caption file: txt, caption.", rich_help_panel=_SAVING_PANEL)
+    ] = "txt",
+    existing: Annotated[
+        Existing, typer.Option(help="Pictures that have a caption.", rich_help_panel=_SAVING_PANEL)
+    ] = Existing.SKIP,
+    no_save: Annotated[
+        bool,
+        typer.Option("--no-save", help="Neither read nor write caption files.", rich_help_panel=_SAVING_PANEL),
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Show the prompt and what would be done, then stop.", rich_help_panel=_SAVING_PANEL
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print one JSON object per picture; captions are saved too.", rich_help_panel=_SAVING_PANEL
+        ),
+    ] = False,
+) -> None:
+    """Caption pictures, and save each caption beside its picture (cat.png, cat.txt) the moment it is done.
+
+    Pictures that have a caption are skipped, so the same command goes on where it was stopped.
+    """
+    instruction = _instruction(prompt, type, length, tone, extra, name)
+    sampling = _sampling(greedy, temperature, top_p, top_k, min_p, max_tokens)
+    with Interrupt() as interrupted:
+        # From here on, because these take their time to import, and Ctrl-C shall be answered meanwhile.
+        from ..dataset import RunSettings, scan, sidecar_format
+        from .captioning import rehearse, run
+        from .report import JsonReport, TextReport
+
+        settings = RunSettings(
+            prompt=instruction,
+            system=BETA_ONE.system_prompts.get(system_prompt or "", system_prompt),
+            begin_with=begin_with,
+            sampling=sampling,
+            seed=seed,
+            sidecars=None if no_save else sidecar_format(format),
+            overwrite=existing is Existing.OVERWRITE,
+        )
+        find_pictures = partial(scan, paths, recursive=recursive)
+        report = JsonReport() if json else TextReport(name_skipped=dry_run)
+        if dry_run:
+            summary = rehearse(find_pictures(), settings, report)
+        else:
+            summary = run(
+                find_pictures,
+                settings,
+                report,
+                interrupted,
+                model=model,
+                precision=precision,
+                device=device,
+                batch_size=batch_size,
+            )
+    if summary.stopped:
+        raise typer.Exit(STOPPED)
+    if summary.failed or summary.problem:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _instruction(prompt: str | None, *options: Any) -> str:
+    """The user's own prompt, or the one that the options stand for."""
+    if prompt is None:
+        return build_instruction(*options)
+    if any(options):
+        raise UsageError("--prompt replaces --type, --length, --tone, --extra and --name: give it or them.")
+    if not prompt.strip():
+        raise UsageError("--prompt is blank: say what to write, or leave it out.")
+    return prompt
+
+
+def _sampling(
+    greedy: bool,
+    temperature: float | None,
+    top_p: float | None,
+    top_k: int | None,
+    min_p: float | None,
+    max_tokens: int,
+) -> Sampling:
+    filters: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
+    given = {name: value for name, value in filters.items() if value is not None}
+    if greedy and given:
+        raise UsageError(
+            f"--greedy leaves no choice, so it cannot stand beside --{next(iter(given)).replace('_', '-')}."
+        )
+    return Sampling.greedy(max_tokens) if greedy else Sampling(**given, max_new_tokens=max_tokens)
