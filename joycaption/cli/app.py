@@ -14,6 +14,7 @@ from .console import say_error
 from .demo import demo
 from .models import models
 from .prompt import prompt
+from .verify import verify
 
 __all__ = ["app"]
 
@@ -32,7 +33,7 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     help="Caption pictures with JoyCaption.",
-    epilog="Exit status: 0 all done; 1 something failed; 2 wrong use, or nothing could be begun; 130 stopped by Ctrl-C.",
+    epilog="Exit status: 0 all done; 1 something failed; 2 wrong use, or nothing could be begun; 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,6 +41,7 @@ app = typer.Typer(
 app.command()(caption)
 app.command()(prompt)
 app.add_typer(models, name="models")
+app.command()(verify)
 app.command()(demo)
 
 

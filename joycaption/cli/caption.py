@@ -94,7 +94,7 @@ def caption(
         str, typer.Option(help="Kind of caption file: txt, caption.", rich_help_panel=_SAVING_PANEL)
     ] = "txt",
     existing: Annotated[
-        Existing, typer.Option(help="Pictures that have a caption.", rich_help_panel=_SAVING_PANEL)
+        Existing, typer.Option(help="What to do about pictures that have a caption.", rich_help_panel=_SAVING_PANEL)
     ] = Existing.SKIP,
     no_save: Annotated[
         bool,
@@ -118,7 +118,7 @@ def caption(
     Pictures that have a caption are skipped, so the same command goes on where it was stopped.
     """
     instruction = _instruction(prompt, type, length, tone, extra, name)
-    sampling = _sampling(greedy, temperature, top_p, top_k, min_p, max_tokens)
+    sampling = _sampling(greedy, max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     with Interrupt() as interrupted:
         # From here on, because these take their time to import, and Ctrl-C shall be answered meanwhile.
         from ..dataset import RunSettings, scan, sidecar_format
@@ -166,18 +166,9 @@ def _instruction(prompt: str | None, *options: Any) -> str:
     return prompt
 
 
-def _sampling(
-    greedy: bool,
-    temperature: float | None,
-    top_p: float | None,
-    top_k: int | None,
-    min_p: float | None,
-    max_tokens: int,
-) -> Sampling:
-    filters: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
-    given = {name: value for name, value in filters.items() if value is not None}
+def _sampling(greedy: bool, max_tokens: int, **filters: float | None) -> Sampling:
+    given: dict[str, Any] = {name: value for name, value in filters.items() if value is not None}
     if greedy and given:
-        raise UsageError(
-            f"--greedy leaves no choice, so it cannot stand beside --{next(iter(given)).replace('_', '-')}."
-        )
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise UsageError(f"--greedy takes the likeliest word and leaves no choice to {names}: give it or them.")
     return Sampling.greedy(max_tokens) if greedy else Sampling(**given, max_new_tokens=max_tokens)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from itertools import chain
 
 from .. import load
@@ -12,6 +11,7 @@ from ..captioners.base import Captioner, OnText, ShouldStop
 from ..dataset import Picture, Result, RunSettings, RunSummary, caption_dataset, select
 from ..errors import Cancelled, DatasetError
 from ..types import Caption, Request
+from .console import say
 from .interrupt import Interrupt
 from .progress import Bars
 from .report import Report, tell_summary
@@ -23,9 +23,9 @@ def rehearse(pictures: Iterable[Picture], settings: RunSettings, report: Report)
     """Tell what a run would do, without a model and without writing anything.
 
     Returns:
-        Pictures that would be skipped or fail, counted.
+        The pictures that would be skipped or fail, counted.
     """
-    summary = RunSummary()
+    summary, wanted = RunSummary(), 0
 
     def on_result(result: Result) -> None:
         summary.add(result)
@@ -34,6 +34,8 @@ def rehearse(pictures: Iterable[Picture], settings: RunSettings, report: Report)
     report.prompt(settings)
     for picture in select(pictures, settings.sidecars, overwrite=settings.overwrite, on_result=on_result):
         report.would_caption(picture)
+        wanted += 1
+    say(f"{wanted} would be captioned, {summary.skipped} skipped, {summary.failed} cannot be captioned.")
     return summary
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from PIL import Image
 
+from . import SAMPLES
 from .scenes import Scene, draw, random_scene
-
-SAMPLES = Path(__file__).parent / "samples"
 
 # Objects, pixels (about), file suffix and how to save it.
 PICTURES: tuple[tuple[int, int, str, dict[str, Any]], ...] = (

@@ -31,6 +31,7 @@ from ..model.config import ModelConfig, parse_config
 from ..model.llama import Attend, RopeTable
 from ..model.llava import Llava
 from ..prompts import BETA_ONE, build_prompt
+from . import MODEL
 from .checkpoint import demo_config, save_demo
 from .language import REGISTERS, write
 from .scenes import BACKGROUNDS, CELLS, COLORS, FILLS, SHAPES, SIZES, Scene, draw, random_scene
@@ -206,8 +207,7 @@ class Packer:
 
     @property
     def end_id(self) -> int:
-        token: int = self.tokenizer.token_to_id(self.end)
-        return token
+        return self.encode([self.end])[0][0]
 
 
 def block_attention(segments: Tensor) -> Attend:
@@ -272,7 +272,8 @@ def optimizers(groups: list[tuple[list[nn.Parameter], list[nn.Parameter], float]
 
 def split_parameters(*modules: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Hidden matrices, and everything else: embeddings, heads, norms, biases, the patch convolution."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             hidden = parameter.ndim == 2 and not any(part in name for part in ("embed", "heads", "lm_head"))
@@ -348,9 +349,8 @@ def train_jointly(
         totals += (said.item(), seen.item(), right)
         if (step + 1) % 100 == 0:
             said_mean, seen_mean, right_mean = totals / 100
-            log(
-                f"joint {step + 1}/{plan.joint_steps}: text {said_mean:.4f}, dense {seen_mean:.4f}, token {right_mean:.4%}"
-            )
+            figures = f"text {said_mean:.4f}, dense {seen_mean:.4f}, token {right_mean:.4%}"
+            log(f"joint {step + 1}/{plan.joint_steps}: {figures}")
             totals[:] = 0
 
 
@@ -371,7 +371,7 @@ def language_loss(model: Llava, features: Tensor, packed: dict[str, Tensor]) -> 
 def update(loss: Tensor, steppers: list[torch.optim.Optimizer], parameters: list[nn.Parameter]) -> float:
     for optimizer in steppers:
         optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(parameters, 1.0)
     for optimizer in steppers:
         optimizer.step()
@@ -380,7 +380,7 @@ def update(loss: Tensor, steppers: list[torch.optim.Optimizer], parameters: list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "model")
+    parser.add_argument("--out", type=Path, default=MODEL)
     parser.add_argument("--seed", type=int, default=0)
     for name, value in (
         ("scenes", Plan.scenes),
@@ -406,9 +406,8 @@ def main() -> None:
     raw = demo_config(tokenizer)
     config = parse_config(raw)
     model, dense = build_model(config), DenseLoss(config.vision.hidden_size)
-    log(
-        f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M parameters, {len(REGISTERS)} registers"
-    )
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    log(f"{parameters / 1e6:.2f} M parameters, {len(REGISTERS)} registers")
 
     train_vision(model, dense, pictures, labels, plan, log)
     train_jointly(model, dense, pictures, labels, Packer(tokenizer, config), plan, log)

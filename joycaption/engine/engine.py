@@ -186,7 +186,7 @@ class Engine:
         return Step(sequence.id, token, logprob, finish)
 
     def _overflowed(self, sequence: _Sequence, slot: int) -> Step:
-        self.cache.clear(slot)
+        #self.cache.clear(slot)
         self._slots[slot], self._rows = None, None
         reason = f"The model's numbers overflowed in {self.dtype} on this picture. Try precision bf16 or fp32."
         return Step(sequence.id, None, 0.0, "error", reason)
@@ -206,7 +206,7 @@ def _needed(prompt: Prompt) -> int:
 
 
 def prefill(model: Llava, cache: KVCache, rope: RopeTable, slot: int, prompt: Prompt) -> Tensor:
-    """Run a whole prompt, leave its keys and values in ``slot``, and return the last position's logits [1, vocabulary]."""
+    """Run a whole prompt, leave its keys and values in ``slot``, return its last logits [1, vocabulary]."""
     parameter = next(model.parameters())
     picture = model.encode_pictures(prompt.pixels[None].to(parameter))[0]
     tokens = torch.tensor(prompt.tokens, device=parameter.device)

@@ -246,7 +246,7 @@ def _rope(section: _Section) -> tuple[float, Llama3Scaling | None]:
 
 
 def _feature_layer(top: _Section, layers: int) -> int:
-    """How many vision layers run. Index 0 of the library's hidden states is the embedding, -1 the last layer's output."""
+    """How many vision layers run: of the library's hidden states, 0 is the embedding and -1 the last layer's output."""
     index = top.get("vision_feature_layer")
     if isinstance(index, bool) or not isinstance(index, int) or not -layers <= index <= layers:
         raise top._bad("vision_feature_layer", index, f"one layer from {-layers} to {layers}")
