@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 __all__ = ["main"]
 
@@ -13,6 +14,7 @@ def main() -> None:
         # A console may know few characters, and a caption or a file's name must not end the run for it.
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="replace")
+    warnings.filterwarnings("ignore", module="PIL")  # about broken pictures, which are reported in our own words
     try:
         from .app import app
     except ModuleNotFoundError as error:

@@ -59,6 +59,7 @@ def run(
     with Bars() as bars:
 
         def open_captioner() -> Captioner:
+            bars.begin_loading()
             captioner = load(
                 model,
                 precision=precision,

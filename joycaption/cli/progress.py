@@ -50,8 +50,14 @@ class Bars:
     def __exit__(self, *exception: object) -> None:
         self._progress.stop()
 
+    def begin_loading(self) -> None:
+        """Show that something is going on: importing torch alone takes seconds, and tells nothing."""
+        self._stages["start"] = self._progress.add_task("Starting", total=None)
+
     def on_bytes(self, stage: Literal["download", "load"], done: int, total: int) -> None:
         """Show how far a stage is. The ``progress`` callback of `joycaption.load`."""
+        if "start" in self._stages:
+            self._progress.remove_task(self._stages.pop("start"))
         if stage not in self._stages:
             self._stages[stage] = self._progress.add_task(_STAGES[stage])
         self._progress.update(self._stages[stage], completed=done, total=total, visible=done < total)
@@ -90,4 +96,6 @@ class _Figures(ProgressColumn):
     """How far a task is, in its own units."""
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields.get("figures", f"{file_size(task.completed)} of {file_size(task.total or 0)}"))
+        if task.total is None:
+            return Text()
+        return Text(task.fields.get("figures", f"{file_size(task.completed)} of {file_size(task.total)}"))

@@ -1,7 +1,7 @@
 """What the demo model learns to say about a scene, for each kind of request.
 
 There are six levels of detail, from a bare list of shapes to two sentences for each of them. A length word picks its
-level; a number of words picks the richest level that is sure to fit. Objects come in reading order, and wherever
+level; a number of words picks the richest level that should fit (one answer in 200 is a word or two over). Objects come in reading order, and wherever
 positions are given they come first, so that a writer knows where to look before it has to say what is there.
 """
 
@@ -190,7 +190,7 @@ TAG_REGISTERS = frozenset({"stable_diffusion", "midjourney", "danbooru", "e621",
 
 
 def _worst_case(register: str, count: int, level: int) -> int:
-    """The most words that this level can take for so many objects: the longest position and background names."""
+    """About the most words that this level takes for so many objects: long position and background names."""
     key = (register, count, level)
     if key not in _worst_cases:
         # Cells on a diagonal, so that every relation is of the longest form.

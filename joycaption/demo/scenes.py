@@ -225,11 +225,9 @@ def _stripes(width: int, height: int, diameter: float) -> Image.Image:
 
 
 def paint_over(picture: Image.Image, scene: Scene, index: int) -> Image.Image:
-    """A copy of the picture with one object covered by the background's colour."""
+    """A copy of the picture with one object covered by a rectangle of the background's colour."""
     covered = picture.copy()
-    left, top, right, bottom = scene.objects[index].box(scene.aspect)
-    width, height = picture.size
-    margin = 0.01
-    box = ((left - margin) * width, (top - margin) * height, (right + margin) * width, (bottom + margin) * height)
-    ImageDraw.Draw(covered).rectangle(box, fill=scene.rgb)
+    left, top, right, bottom = _mask(scene.objects[index], *picture.size).getbbox() or (0, 0, 0, 0)
+    edge = 2  # pixels that anti-aliasing may have touched
+    ImageDraw.Draw(covered).rectangle((left - edge, top - edge, right + edge, bottom + edge), fill=scene.rgb)
     return covered

@@ -186,7 +186,7 @@ class Engine:
         return Step(sequence.id, token, logprob, finish)
 
     def _overflowed(self, sequence: _Sequence, slot: int) -> Step:
-        #self.cache.clear(slot)
+        self.cache.clear(slot)
         self._slots[slot], self._rows = None, None
         reason = f"The model's numbers overflowed in {self.dtype} on this picture. Try precision bf16 or fp32."
         return Step(sequence.id, None, 0.0, "error", reason)

@@ -9,6 +9,7 @@ anything that this code does not implement, is an error that names the figure.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,8 @@ def read_config(folder: Path) -> ModelConfig:
 
 def parse_config(raw: Mapping[str, Any], file: str = "config.json") -> ModelConfig:
     """`read_config` for a config that is already in memory; ``file`` names it in errors."""
+    if not isinstance(raw, Mapping):
+        raise CheckpointError(f"{file} holds no JSON object, so it is no config. Download the model again.")
     assumed: list[str] = []
     top = _Section(raw, "", _TOP_DEFAULTS, file, assumed)
     top.require("model_type", "llava")
@@ -162,27 +165,31 @@ class _Section:
     def whole(self, *names: str) -> int:
         value = self.get(*names)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._bad(names[0], value, "a positive whole number")
+            raise self.bad(names[0], value, "a positive whole number")
         return value
 
     def number(self, *names: str) -> float:
         value = self.get(*names)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise self._bad(names[0], value, "a positive number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise self.bad(names[0], value, "a positive number")
         return float(value)
 
     def require(self, name: str, supported: object) -> None:
         value = self.get(name)
         if value != supported:
-            raise self._bad(name, value, repr(supported))
+            raise self.bad(name, value, repr(supported))
 
     def section(self, name: str, defaults: Mapping[str, Any]) -> _Section:
         value = self.get(name)
         if not isinstance(value, Mapping):
-            raise self._bad(name, value, "an object")
+            raise self.bad(name, value, "an object")
         return _Section(value, f"{self.path}{name}.", defaults, self.file, self.assumed)
 
-    def _bad(self, name: str, value: object, supported: str) -> CheckpointError:
+    def whole_or_none(self, name: str) -> int | None:
+        """A figure that need not be there."""
+        return None if self.raw.get(name) is None else self.whole(name)
+
+    def bad(self, name: str, value: object, supported: str) -> CheckpointError:
         return CheckpointError(
             f"{self.file} has {self.path}{name} = {value!r}; only {supported} is supported by this version."
         )
@@ -191,7 +198,7 @@ class _Section:
 def _vision(section: _Section) -> VisionConfig:
     section.require("model_type", "siglip_vision_model")
     section.require("hidden_act", "gelu_pytorch_tanh")
-    return VisionConfig(
+    vision = VisionConfig(
         hidden_size=section.whole("hidden_size"),
         intermediate_size=section.whole("intermediate_size"),
         num_hidden_layers=section.whole("num_hidden_layers"),
@@ -201,6 +208,14 @@ def _vision(section: _Section) -> VisionConfig:
         num_channels=section.whole("num_channels"),
         layer_norm_eps=section.number("layer_norm_eps"),
     )
+    if vision.hidden_size % vision.num_attention_heads:
+        allowed = f"a divisor of hidden_size = {vision.hidden_size}"
+        raise section.bad("num_attention_heads", vision.num_attention_heads, allowed)
+    if vision.image_size < vision.patch_size:
+        raise section.bad("image_size", vision.image_size, f"patch_size = {vision.patch_size} or more")
+    if vision.num_channels != 3:
+        raise section.bad("num_channels", vision.num_channels, "3 (red, green, blue)")
+    return vision
 
 
 def _text(section: _Section) -> TextConfig:
@@ -209,6 +224,9 @@ def _text(section: _Section) -> TextConfig:
     for flag in ("attention_bias", "mlp_bias", "tie_word_embeddings"):
         section.require(flag, False)
     hidden, heads = section.whole("hidden_size"), section.whole("num_attention_heads")
+    kv_heads = section.whole("num_key_value_heads")
+    if heads % kv_heads:
+        raise section.bad("num_key_value_heads", kv_heads, f"a divisor of num_attention_heads = {heads}")
     theta, scaling = _rope(section)
     return TextConfig(
         vocab_size=section.whole("vocab_size"),
@@ -216,27 +234,44 @@ def _text(section: _Section) -> TextConfig:
         intermediate_size=section.whole("intermediate_size"),
         num_hidden_layers=section.whole("num_hidden_layers"),
         num_attention_heads=heads,
-        num_key_value_heads=section.whole("num_key_value_heads"),
-        head_dim=section.raw.get("head_dim") or hidden // heads,
+        num_key_value_heads=kv_heads,
+        head_dim=_head_dim(section, hidden, heads),
         rms_norm_eps=section.number("rms_norm_eps"),
         rope_theta=theta,
         rope_scaling=scaling,
-        max_position_embeddings=section.raw.get("max_position_embeddings"),
+        max_position_embeddings=section.whole_or_none("max_position_embeddings"),
     )
+
+
+def _head_dim(section: _Section, hidden: int, heads: int) -> int:
+    """Many checkpoints do not give it; in every version that means that the heads share ``hidden_size``."""
+    given = section.whole_or_none("head_dim")
+    if given is None and hidden % heads:
+        raise section.bad("num_attention_heads", heads, f"a divisor of hidden_size = {hidden}")
+    size = given or hidden // heads
+    if size % 2:
+        raise section.bad("head_dim", size, "an even number")
+    if given is None:
+        section.assumed.append(f"{section.path}head_dim = {size}")
+    return size
 
 
 def _rope(section: _Section) -> tuple[float, Llama3Scaling | None]:
     """Rotary settings, under ``rope_theta`` and ``rope_scaling`` (4.x) or ``rope_parameters`` (5.x)."""
-    parameters = section.raw.get("rope_parameters")
-    if parameters is None:
-        parameters = {**(section.raw.get("rope_scaling") or {}), "rope_theta": section.number("rope_theta")}
-    rope = _Section(parameters, f"{section.path}rope_parameters.", {}, section.file, section.assumed)
-    theta = rope.number("rope_theta")
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    if section.raw.get("rope_parameters") is not None:
+        rope = section.section("rope_parameters", {})
+        theta = rope.number("rope_theta")
+    else:
+        theta = section.number("rope_theta")
+        if section.raw.get("rope_scaling") is None:
+            return theta, None
+        rope = section.section("rope_scaling", {})
+    # Version 5 may leave the type out of what is only a theta; a scaling without its type has no meaning.
+    kind = "default" if rope.raw.keys() <= {"rope_theta"} else rope.get("rope_type", "type")
     if kind == "default":
         return theta, None
     if kind != "llama3":
-        raise rope._bad("rope_type", kind, "'default' or 'llama3'")
+        raise rope.bad("rope_type", kind, "'default' or 'llama3'")
     return theta, Llama3Scaling(
         factor=rope.number("factor"),
         low_freq_factor=rope.number("low_freq_factor"),
@@ -249,5 +284,5 @@ def _feature_layer(top: _Section, layers: int) -> int:
     """How many vision layers run: of the library's hidden states, 0 is the embedding and -1 the last layer's output."""
     index = top.get("vision_feature_layer")
     if isinstance(index, bool) or not isinstance(index, int) or not -layers <= index <= layers:
-        raise top._bad("vision_feature_layer", index, f"one layer from {-layers} to {layers}")
+        raise top.bad("vision_feature_layer", index, f"one layer from {-layers} to {layers}")
     return index if index >= 0 else layers + 1 + index

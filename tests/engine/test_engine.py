@@ -352,9 +352,10 @@ class TestFailures:
     def test_overflow_is_an_error_and_does_not_stay_in_the_slot(self, model: Llava, sampling: Sampling) -> None:
         overflowing = replace(prompt(4, sampling), pixels=torch.full((3, 28, 28), torch.nan))
         neighbour, successor = prompt(1, sampling), prompt(5, sampling)
-        assert len(successor.tokens) < len(overflowing.tokens)  # so that some of its positions are not written over
+        # So that the neighbour's length lets positions be seen that the successor has not written over.
+        assert len(successor.tokens) < len(neighbour.tokens) < len(overflowing.tokens)
         engine = Engine(model, slots=2, stop_tokens=NEVER)
-        lost, kept, next_one = run(engine, [overflowing, neighbour, successor])
+        kept, lost, next_one = run(engine, [neighbour, overflowing, successor])
         assert [(step.token, step.finish) for step in lost] == [(None, "error")]
         assert "overflowed" in (lost[0].error or "")
         assert tokens(kept) == alone(model, neighbour)
