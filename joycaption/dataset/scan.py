@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from os import scandir
+from os import DirEntry, scandir
 from pathlib import Path
 from unicodedata import normalize
 
@@ -117,8 +117,8 @@ def _walk(root: Path, levels: int | None, unreadable: list[OSError]) -> Iterator
         try:
             real = folder.resolve()
             pictures, subfolders = ([], []) if real in visited else _listing(folder)
-        except (OSError, RuntimeError) as error:  # before Python 3.13, resolve() calls a circle a RuntimeError
-            unreadable.append(error if isinstance(error, OSError) else OSError(None, str(error), str(folder)))
+        except OSError as error:
+            unreadable.append(error)
             continue
         visited.add(real)
         yield from (folder / name for name in pictures)
@@ -133,18 +133,29 @@ def _listing(folder: Path) -> tuple[list[str], list[str]]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            if _is_folder(entry):
                 subfolders.append(entry.name)
-            elif _is_picture(entry.name) and (entry.is_file() or entry.is_symlink()):
+            elif _is_picture(entry.name) and (entry.is_symlink() or entry.is_file()):
                 pictures.append(entry.name)  # a link to nothing too: it will be reported as unreadable, not lost
     return sorted(pictures, key=_natural), sorted(subfolders, key=_natural)
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def _is_folder(entry: DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _natural(name: str) -> tuple[list[list[str | int]], str]:
     """Sort key that compares runs of digits by value; the name itself decides between 01 and 1."""
-    parts: list[str | int] = list(re.split(r"(\d+)", name.casefold()))
+    return [_text_and_numbers(part) for part in name.casefold().split(".")], name
+
+
+def _text_and_numbers(text: str) -> list[str | int]:
+    parts: list[str | int] = list(re.split(r"(\d+)", text))
     parts[1::2] = [int(digits) for digits in parts[1::2]]
-    return parts, name
+    return parts
 
 
 # --- globs: not every shell expands them ---
@@ -161,11 +172,14 @@ def _is_pattern(part: str) -> bool:
 def _glob(path: Path, recursive: bool, unreadable: list[OSError]) -> Iterator[Picture]:
     fixed = next(index for index, part in enumerate(path.parts) if _is_pattern(part))
     root, pattern = Path(*path.parts[:fixed]), path.parts[fixed:]
+    if not root.is_dir():
+        return
     endless = recursive or "**" in pattern
     for file in _walk(root, None if endless else len(pattern) + 1, unreadable):
         parts = file.relative_to(root).parts
-        shortest = 1 if recursive else len(parts) - 1  # as long as the folders that the pattern may have matched
-        if any(_matches(parts[:length], pattern) for length in range(len(parts), max(shortest, 1) - 1, -1)):
+        # The pattern may mean the file, its folder, or, when subfolders count, any folder above.
+        ends = range(1, len(parts) + 1) if recursive else (len(parts), len(parts) - 1)
+        if any(_matches(parts[:end], pattern) for end in ends):
             yield Picture(file, root)
 
 

@@ -1,8 +1,9 @@
 """What the demo model learns to say about a scene, for each kind of request.
 
 There are six levels of detail, from a bare list of shapes to two sentences for each of them. A length word picks its
-level; a number of words picks the richest level that should fit (one answer in 200 is a word or two over). Objects come in reading order, and wherever
-positions are given they come first, so that a writer knows where to look before it has to say what is there.
+level; a number of words picks the richest level that should fit (one answer in 200 is a word or two over). Objects
+come in reading order, and wherever positions are given they come first, so that a writer knows where to look before it
+has to say what is there.
 """
 
 from __future__ import annotations

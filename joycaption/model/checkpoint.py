@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import Cancelled, CheckpointError
+from ..errors import Cancelled, CheckpointError, OutOfMemory
 from .config import ModelConfig
 from .llava import Llava
 
@@ -119,20 +119,26 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: there are none, or the index names files that are not there.
     """
-    index = folder / INDEX_FILE
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            raise CheckpointError(f"{index} cannot be read ({error!r}). Download the model again.") from error
-        files = [folder / Path(name).name for name in names]
-        absent = [file.name for file in files if not file.is_file()]
-        if absent:
-            raise CheckpointError(f"{folder} lacks {_listed(absent)}, named in {INDEX_FILE}. Download the model again.")
-        return files
-    if (folder / SINGLE_FILE).is_file():
+    if (folder / SINGLE_FILE).is_file():  # first, as in transformers
         return [folder / SINGLE_FILE]
-    raise CheckpointError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}. Only safetensors weights are read.")
+    index = folder / INDEX_FILE
+    if not index.is_file():
+        raise CheckpointError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}. Only safetensors weights are read.")
+    files = [folder / name for name in _shard_names(index)]
+    absent = [file.name for file in files if not file.is_file()]
+    if absent:
+        raise CheckpointError(f"{folder} lacks {_listed(absent)}, named in {INDEX_FILE}. Download the model again.")
+    return files
+
+
+def _shard_names(index: Path) -> list[str]:
+    try:
+        names = {Path(name).name for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{index} cannot be read ({error!r}). Download the model again.") from error
+    if not names:
+        raise CheckpointError(f"{index} names no files. Download the model again.")
+    return sorted(names)
 
 
 def load_weights(
@@ -156,6 +162,7 @@ def load_weights(
 
     Raises:
         CheckpointError: a damaged file; missing, unexpected or duplicate keys; wrong shapes or number formats.
+        OutOfMemory: the device cannot hold the weights.
         Cancelled: ``should_stop`` said so.
     """
     places = expected_tensors(config)
@@ -163,9 +170,7 @@ def load_weights(
     total = _check(files, places, config)
     with torch.device("meta"):
         model = Llava(config, ops)
-    state = {
-        name: torch.empty(parameter.shape, dtype=dtype, device=device) for name, parameter in model.named_parameters()
-    }
+    state = _allocate(model, device, dtype)
     done = 0
     for name, tensor in _tensors(files, places):
         if should_stop is not None and should_stop():
@@ -177,6 +182,19 @@ def load_weights(
             progress(done, total)
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def _allocate(model: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Memory for every parameter, before anything is read, so that a device that is too small says so at once."""
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    try:
+        return {name: torch.empty(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+    except RuntimeError as error:  # torch.OutOfMemoryError on a GPU, a bare RuntimeError on a CPU
+        needed = sum(shape.numel() for shape in shapes.values()) * dtype.itemsize
+        raise OutOfMemory(
+            f"The model's weights take {needed / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, more than "
+            f"{device} has free. Free some, or take a precision of 16 bits or another device."
+        ) from error
 
 
 def _tensors(files: list[Path], places: dict[str, Place]) -> Iterator[tuple[str, Tensor]]:
@@ -228,7 +246,8 @@ def _header(file: Path) -> list[tuple[str, tuple[int, ...], str]]:
 
 def _unused(name: str, config: ModelConfig) -> bool:
     match = _UNUSED.search(name)
-    return match is not None and (match["layer"] is None or int(match["layer"]) >= config.vision_layers)
+    layers_not_run = range(config.vision_layers, config.vision.num_hidden_layers)
+    return match is not None and (match["layer"] is None or int(match["layer"]) in layers_not_run)
 
 
 def _listed(names: list[str]) -> str:

@@ -116,7 +116,7 @@ def read_config(folder: Path) -> ModelConfig:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no config.json, so it is not a model folder.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}. Download the model again.") from error
     return parse_config(raw, str(file))
 
@@ -125,6 +125,10 @@ def parse_config(raw: Mapping[str, Any], file: str = "config.json") -> ModelConf
     """`read_config` for a config that is already in memory; ``file`` names it in errors."""
     if not isinstance(raw, Mapping):
         raise CheckpointError(f"{file} holds no JSON object, so it is no config. Download the model again.")
+    if "quantization_config" in raw:
+        raise CheckpointError(
+            f"{file} is of a quantised model, which this version cannot read. Use the model in bf16 or fp16."
+        )
     assumed: list[str] = []
     top = _Section(raw, "", _TOP_DEFAULTS, file, assumed)
     top.require("model_type", "llava")

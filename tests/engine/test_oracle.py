@@ -17,17 +17,19 @@ from support.models import (
     Shape,
     engine_tokens,
     library_greedy,
+    library_logits,
     load_library_model,
     load_own_model,
     random_prompt,
     save_checkpoint,
+    whole_logits,
 )
 from torch import Tensor
 
 from joycaption.engine import Prompt
 from joycaption.engine.cache import KVCache
 from joycaption.engine.engine import decode_step, prefill
-from joycaption.model.llama import RopeTable, causal
+from joycaption.model.llama import RopeTable
 from joycaption.model.llava import Llava
 
 pytestmark = pytest.mark.oracle
@@ -121,27 +123,6 @@ def test_bf16_rounds_no_worse_than_the_library(tmp_path: Path, capsys: pytest.Ca
 
 def ratio(error: Tensor, allowed: Tensor) -> float:
     return float(error.norm() / allowed.norm())
-
-
-@torch.inference_mode()
-def library_logits(library: Any, prompt: Prompt) -> Tensor:
-    """[length, vocabulary] in fp32, from one forward pass."""
-    ids = torch.tensor([list(prompt.tokens)])
-    pixels = prompt.pixels[None].to(next(library.parameters()).dtype)
-    logits: Tensor = library(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits
-    return logits[0].float()
-
-
-@torch.inference_mode()
-def whole_logits(model: Llava, prompt: Prompt) -> Tensor:
-    """The same from our modules."""
-    parameter = next(model.parameters())
-    picture = model.encode_pictures(prompt.pixels[None].to(parameter))[0]
-    embedded = model.embed_prompt(torch.tensor(prompt.tokens), picture)[None]
-    rope = RopeTable(model.config.text, len(prompt.tokens), device=CPU, dtype=parameter.dtype)
-    hidden = model.language_model(embedded, rope.span(0, len(prompt.tokens)), causal)
-    logits: Tensor = model.lm_head(hidden)[0]
-    return logits.float()
 
 
 @torch.inference_mode()

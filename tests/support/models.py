@@ -17,6 +17,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from joycaption.engine import Engine, Prompt
 from joycaption.model.checkpoint import load_weights, own_name
 from joycaption.model.config import read_config
+from joycaption.model.llama import RopeTable, causal
 from joycaption.model.llava import Llava
 from joycaption.types import Sampling
 
@@ -195,3 +196,24 @@ def engine_tokens(model: Llava, prompts: list[Prompt], slots: int) -> list[list[
             assert step.error is None, step.error
             tokens[step.id].append(step.token)
     return list(tokens.values())
+
+
+@torch.inference_mode()
+def library_logits(library: Any, prompt: Prompt) -> torch.Tensor:
+    """[length, vocabulary] in fp32, from one forward pass."""
+    ids = torch.tensor([list(prompt.tokens)])
+    pixels = prompt.pixels[None].to(next(library.parameters()).dtype)
+    logits: torch.Tensor = library(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels).logits
+    return logits[0].float()
+
+
+@torch.inference_mode()
+def whole_logits(model: Llava, prompt: Prompt) -> torch.Tensor:
+    """The same from our modules."""
+    parameter = next(model.parameters())
+    picture = model.encode_pictures(prompt.pixels[None].to(parameter))[0]
+    embedded = model.embed_prompt(torch.tensor(prompt.tokens), picture)[None]
+    rope = RopeTable(model.config.text, len(prompt.tokens), device=parameter.device, dtype=parameter.dtype)
+    hidden = model.language_model(embedded, rope.span(0, len(prompt.tokens)), causal)
+    logits: torch.Tensor = model.lm_head(hidden)[0]
+    return logits.float()
