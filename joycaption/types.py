@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from numbers import Real
@@ -29,9 +29,9 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _within(low: float, value: Any, high: float) -> bool:
+def _within(low: float, value: Any, high: float = math.inf) -> bool:
     number = isinstance(value, Real) and not isinstance(value, bool)
-    return number and bool(low <= value <= high)
+    return number and bool(low <= value <= high and value != math.inf)
 
 
 def _check(fits: bool, name: str, value: object, allowed: str) -> None:
@@ -63,7 +63,7 @@ class Sampling:
     max_new_tokens: int = 512
 
     def __post_init__(self) -> None:
-        _check(_within(0, self.temperature, sys.float_info.max), "temperature", self.temperature, "a number, 0 or more")
+        _check(_within(0, self.temperature), "temperature", self.temperature, "a number, 0 or more")
         _check(_within(0, self.top_p, 1) and self.top_p > 0, "top_p", self.top_p, "a number above 0 and at most 1")
         _check(_whole(self.top_k) and self.top_k >= 0, "top_k", self.top_k, "a whole number, 0 or more")
         _check(_within(0, self.min_p, 1), "min_p", self.min_p, "a number from 0 to 1")

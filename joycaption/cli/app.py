@@ -8,10 +8,11 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..errors import JoyCaptionError
+from ..errors import Cancelled, JoyCaptionError
 from .caption import caption
-from .console import say_error
+from .console import say, say_error
 from .demo import demo
+from .interrupt import STOPPED
 from .models import models
 from .prompt import prompt
 from .verify import verify
@@ -25,12 +26,16 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except Cancelled as stopped:
+            say(str(stopped))
+            raise typer.Exit(STOPPED) from None
         except JoyCaptionError as error:
             say_error(str(error))
             raise typer.Exit(WRONG_USE) from None
 
 
 app = typer.Typer(
+    name="joycaption",
     cls=_Group,
     help="Caption pictures with JoyCaption.",
     epilog="Exit status: 0 all done; 1 something failed; 2 wrong use, or nothing could be begun; 130 Ctrl-C.",

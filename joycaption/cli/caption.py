@@ -22,14 +22,16 @@ from .options import (
     SystemPromptOption,
     ToneOption,
     TypeOption,
+    about_model,
+    about_sampling,
+    about_saving,
+    about_writing,
     build_instruction,
 )
 
 __all__ = ["caption"]
 
 SOME_FAILED = 1
-
-_PROMPT_PANEL, _SAMPLING_PANEL, _SAVING_PANEL = "What to write", "How words are chosen", "What to read and save"
 
 
 class Existing(str, Enum):
@@ -41,76 +43,34 @@ class Existing(str, Enum):
 
 def caption(
     paths: Annotated[list[str], typer.Argument(help="Pictures, folders, globs.", show_default=False)],
-    recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Subfolders too.", rich_help_panel=_SAVING_PANEL)
-    ] = False,
+    recursive: Annotated[bool, about_saving("--recursive", "-r", help="Subfolders too.")] = False,
     model: ModelOption = "beta-one",
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Captions written at the same time, at most.", rich_help_panel="Model")
-    ] = 8,
+    batch_size: Annotated[int, about_model(min=1, help="Captions written at the same time, at most.")] = 8,
     type: TypeOption = None,
     length: LengthOption = None,
     tone: ToneOption = None,
     extra: ExtraOption = None,
     name: NameOption = None,
-    prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="Your own instruction, instead of all of these.", show_default=False, rich_help_panel=_PROMPT_PANEL
-        ),
-    ] = None,
+    prompt: Annotated[str | None, about_writing(help="Your own instruction, instead of the options above.")] = None,
     system_prompt: SystemPromptOption = None,
-    begin_with: Annotated[
-        str, typer.Option(help="How every caption begins.", show_default=False, rich_help_panel=_PROMPT_PANEL)
-    ] = "",
-    greedy: Annotated[
-        bool, typer.Option("--greedy", help="Always the likeliest word.", rich_help_panel=_SAMPLING_PANEL)
-    ] = False,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Default: 0.6; 0 is --greedy.", show_default=False, rich_help_panel=_SAMPLING_PANEL),
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Default: 0.9.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(help="Default: 0, no limit.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="Default: 0, no limit.", show_default=False, rich_help_panel=_SAMPLING_PANEL)
-    ] = None,
-    max_tokens: Annotated[
-        int, typer.Option(min=1, help="Longest caption, in tokens.", rich_help_panel=_SAMPLING_PANEL)
-    ] = 512,
-    seed: Annotated[
-        int,
-        typer.Option(
-            min=0, help="The same seed gives a picture the same caption again.", rich_help_panel=_SAMPLING_PANEL
-        ),
-    ] = 0,
-    format: Annotated[
-        str, typer.Option(help="Kind of caption file: txt, caption.", rich_help_panel=_SAVING_PANEL)
-    ] = "txt",
-    existing: Annotated[
-        Existing, typer.Option(help="What to do about pictures that have a caption.", rich_help_panel=_SAVING_PANEL)
-    ] = Existing.SKIP,
-    no_save: Annotated[
-        bool,
-        typer.Option("--no-save", help="Neither read nor write caption files.", rich_help_panel=_SAVING_PANEL),
-    ] = False,
+    begin_with: Annotated[str, about_writing(help="How every caption begins.")] = "",
+    greedy: Annotated[bool, about_sampling("--greedy", help="Always the likeliest word.")] = False,
+    temperature: Annotated[float | None, about_sampling(help="Default: 0.6; 0 is --greedy.")] = None,
+    top_p: Annotated[float | None, about_sampling(help="Default: 0.9.")] = None,
+    top_k: Annotated[int | None, about_sampling(help="Default: 0, no limit.")] = None,
+    min_p: Annotated[float | None, about_sampling(help="Default: 0, no limit.")] = None,
+    max_tokens: Annotated[int, about_sampling(min=1, help="Longest caption, in tokens.")] = 512,
+    seed: Annotated[int, about_sampling(min=0, help="The same seed gives a picture the same caption again.")] = 0,
+    format: Annotated[str, about_saving(help="Kind of caption file: txt, caption.")] = "txt",
+    existing: Annotated[Existing, about_saving(help="What to do about pictures that have a caption.")] = Existing.SKIP,
+    no_save: Annotated[bool, about_saving("--no-save", help="Neither read nor write caption files.")] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Show the prompt and what would be done, then stop.", rich_help_panel=_SAVING_PANEL
-        ),
+        bool, about_saving("--dry-run", help="Show the prompt and what would be done, then stop.")
     ] = False,
     json: Annotated[
-        bool,
-        typer.Option(
-            "--json", help="Print one JSON object per picture; captions are saved too.", rich_help_panel=_SAVING_PANEL
-        ),
+        bool, about_saving("--json", help="Print one JSON object per picture; captions are saved too.")
     ] = False,
 ) -> None:
     """Caption pictures, and save each caption beside its picture (cat.png, cat.txt) the moment it is done.
@@ -137,7 +97,7 @@ def caption(
         find_pictures = partial(scan, paths, recursive=recursive)
         report = JsonReport() if json else TextReport(name_skipped=dry_run)
         if dry_run:
-            summary = rehearse(find_pictures(), settings, report)
+            summary = rehearse(find_pictures(), settings, report, interrupted)
         else:
             summary = run(
                 find_pictures,

@@ -19,11 +19,14 @@ from .report import Report, tell_summary
 __all__ = ["rehearse", "run"]
 
 
-def rehearse(pictures: Iterable[Picture], settings: RunSettings, report: Report) -> RunSummary:
+def rehearse(pictures: Iterable[Picture], settings: RunSettings, report: Report, interrupted: Interrupt) -> RunSummary:
     """Tell what a run would do, without a model and without writing anything.
 
     Returns:
         The pictures that would be skipped or fail, counted.
+
+    Raises:
+        Cancelled: Ctrl-C was pressed.
     """
     summary, wanted = RunSummary(), 0
 
@@ -32,11 +35,19 @@ def rehearse(pictures: Iterable[Picture], settings: RunSettings, report: Report)
         report.result(result)
 
     report.prompt(settings)
-    for picture in select(pictures, settings.sidecars, overwrite=settings.overwrite, on_result=on_result):
+    seen = _unless(interrupted, pictures)
+    for picture in select(seen, settings.sidecars, overwrite=settings.overwrite, on_result=on_result):
         report.would_caption(picture)
         wanted += 1
     say(f"{wanted} would be captioned, {summary.skipped} skipped, {summary.failed} cannot be captioned.")
     return summary
+
+
+def _unless(interrupted: Interrupt, pictures: Iterable[Picture]) -> Iterator[Picture]:
+    for picture in pictures:
+        if interrupted():
+            raise Cancelled("Stopped.")
+        yield picture
 
 
 def run(
@@ -77,7 +88,7 @@ def run(
 
         captioner = _OpenedWhenNeeded(open_captioner)
         summary = caption_dataset(captioner, find_pictures(), settings, on_result=on_result, should_stop=interrupted)
-    tell_summary(summary, bars.rates())
+    tell_summary(summary, bars.rates(), saved=settings.sidecars is not None)
     return summary
 
 

@@ -10,6 +10,7 @@ from .interrupt import STOPPED, Interrupt
 
 __all__ = ["demo"]
 
+
 def demo() -> None:
     """Caption the sample pictures with the built-in demo model: a check that everything works, without a download."""
     with Interrupt() as interrupted:
@@ -19,7 +20,7 @@ def demo() -> None:
 
         typer.echo("The demo model is a miniature that only knows drawn shapes on plain backgrounds, nothing else.")
         typer.echo("It shows that the installation works. Photos need the model beta-one.")
-        model = load("demo")
+        model = load("demo", should_stop=interrupted)
         for picture in scan([SAMPLES]):
             if interrupted():
                 raise typer.Exit(STOPPED)

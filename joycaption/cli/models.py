@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from ..errors import Cancelled
 from .console import file_size, print_table, say
-from .interrupt import STOPPED, Interrupt
+from .interrupt import Interrupt
 
-__all__ = ["models"]
+__all__ = ["find_or_download", "models"]
 
 models = typer.Typer(help="List the models on this machine, or download one.", invoke_without_command=True)
 
@@ -37,17 +37,21 @@ def download(name: Annotated[str, typer.Argument(help="beta-one, or owner/name o
     What has arrived is kept when the download is stopped; the same command goes on from there.
     """
     with Interrupt() as interrupted:
-        from ..model.download import resolve_model
-        from .progress import Bars
+        typer.echo(find_or_download(name, interrupted))
 
-        try:
-            with Bars() as bars:
-                folder = resolve_model(
-                    name,
-                    progress=lambda done, total, file: bars.on_bytes("download", done, total),
-                    should_stop=interrupted,
-                )
-        except Cancelled:
-            say("Stopped. What has arrived is kept; the same command goes on from there.")
-            raise typer.Exit(STOPPED) from None
-    typer.echo(folder)
+
+def find_or_download(name: str, interrupted: Interrupt) -> Path:
+    """The folder of a model, which is downloaded, with a bar, unless it is here already.
+
+    Raises:
+        ModelError, Cancelled: as in `joycaption.model.download.resolve_model`.
+    """
+    from ..model.download import resolve_model
+    from .progress import Bars
+
+    with Bars() as bars:
+
+        def on_bytes(done: int, total: int, file: str) -> None:
+            bars.on_bytes("download", done, total)
+
+        return resolve_model(name, progress=on_bytes, should_stop=interrupted)

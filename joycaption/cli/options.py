@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, TypeAlias
 
 import typer
@@ -19,68 +20,40 @@ __all__ = [
     "SystemPromptOption",
     "ToneOption",
     "TypeOption",
+    "about_model",
+    "about_sampling",
+    "about_saving",
+    "about_writing",
     "build_instruction",
 ]
 
-_PROMPT_PANEL = "What to write"
-_MODEL_PANEL = "Model"
+# An option under one heading of the help page.
+about_saving = partial(typer.Option, rich_help_panel="What to read and save")
+about_model = partial(typer.Option, rich_help_panel="Model")
+about_writing = partial(typer.Option, rich_help_panel="What to write", show_default=False)
+about_sampling = partial(typer.Option, rich_help_panel="How words are chosen")
 
 ModelOption: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        help="beta-one, demo (knows drawn shapes only), a folder, or owner/name on the Hugging Face hub.",
-        rich_help_panel=_MODEL_PANEL,
-    ),
+    str, about_model(help="beta-one, demo (knows drawn shapes only), a folder, or owner/name on the Hugging Face hub.")
 ]
-PrecisionOption: TypeAlias = Annotated[
-    str, typer.Option(help="auto, bf16, fp16 or fp32.", rich_help_panel=_MODEL_PANEL)
-]
-DeviceOption: TypeAlias = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:1, xpu or mps.", rich_help_panel=_MODEL_PANEL)
-]
+PrecisionOption: TypeAlias = Annotated[str, about_model(help="auto, bf16, fp16 or fp32.")]
+DeviceOption: TypeAlias = Annotated[str, about_model(help="auto, cpu, cuda, cuda:1, xpu or mps.")]
+
 TypeOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help=f"Caption type: {', '.join(BETA_ONE.types)}. Default: descriptive.",
-        show_default=False,
-        rich_help_panel=_PROMPT_PANEL,
-    ),
+    str | None, about_writing(help=f"Caption type: {', '.join(BETA_ONE.types)}. Default: descriptive.")
 ]
 LengthOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help=f"any, {', '.join(BETA_ONE.length_words)}, or a number of words. Default: any.",
-        show_default=False,
-        rich_help_panel=_PROMPT_PANEL,
-    ),
+    str | None, about_writing(help=f"any, {', '.join(BETA_ONE.length_words)}, or a number of words. Default: any.")
 ]
 ToneOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help="formal or casual (trained, for descriptive captions), or any other word.",
-        show_default=False,
-        rich_help_panel=_PROMPT_PANEL,
-    ),
+    str | None, about_writing(help="formal or casual (trained, for descriptive captions), or any other word.")
 ]
 ExtraOption: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        help=f"An extra wish; may be repeated: {', '.join(BETA_ONE.extras)}.",
-        show_default=False,
-        rich_help_panel=_PROMPT_PANEL,
-    ),
+    list[str] | None, about_writing(help=f"An extra wish; may be repeated: {', '.join(BETA_ONE.extras)}.")
 ]
-NameOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(help="What to call a person in the picture.", show_default=False, rich_help_panel=_PROMPT_PANEL),
-]
+NameOption: TypeAlias = Annotated[str | None, about_writing(help="What to call a person in the picture.")]
 SystemPromptOption: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{', '.join(BETA_ONE.system_prompts)}, or your own text. Default: captioner.",
-        show_default=False,
-        rich_help_panel=_PROMPT_PANEL,
-    ),
+    str | None, about_writing(help=f"{', '.join(BETA_ONE.system_prompts)}, or your own text. Default: captioner.")
 ]
 
 

@@ -7,6 +7,7 @@ import time
 from typing import Literal
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from ..dataset import Result, RunSummary
@@ -33,10 +34,11 @@ class Bars:
         self._began = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            _Figures(),
+            BarColumn(bar_width=None),  # what the figures leave of the line
+            _Figures(Column(no_wrap=True)),
             TimeRemainingColumn(),
             console=console,
+            expand=True,
             transient=True,
             disable=not self.visible,
             redirect_stdout=sys.stdout.isatty(),  # else results meant for a file or a pipe would end up on stderr

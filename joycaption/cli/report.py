@@ -88,8 +88,13 @@ class JsonReport:
         typer.echo(json.dumps({"picture": str(picture.path), "status": "would caption"}))
 
 
-def tell_summary(summary: RunSummary, rates: str = "") -> None:
-    """The figures of a run, and why it ended if that was before its end."""
+def tell_summary(summary: RunSummary, rates: str, *, saved: bool) -> None:
+    """The figures of a run, and why it ended if that was before its end.
+
+    Args:
+        rates: pictures and tokens per second, or nothing.
+        saved: whether captions were saved.
+    """
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     table.add_row(str(summary.captioned), f"captioned{f', {rates}' if rates else ''}")
@@ -101,7 +106,8 @@ def tell_summary(summary: RunSummary, rates: str = "") -> None:
     if summary.problem:
         say_error(summary.problem)
     if summary.stopped:
-        say("Stopped. The captions that were done are saved; the same command goes on from there.")
+        kept = " The captions that were done are saved; the same command goes on from there." if saved else ""
+        say(f"Stopped.{kept}")
 
 
 def _tell_failure(result: Result) -> None:

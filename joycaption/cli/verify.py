@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .console import say
-from .interrupt import STOPPED, Interrupt
+from .interrupt import Interrupt
+from .models import find_or_download
 from .options import DeviceOption, PrecisionOption
 
 if TYPE_CHECKING:
@@ -34,21 +35,9 @@ def verify(
     """
     with Interrupt() as interrupted:
         from ..demo import SAMPLES
-        from ..errors import Cancelled
-        from ..model.download import resolve_model
         from ..verify import verify_model
-        from .progress import Bars
 
-        try:
-            with Bars() as bars:
-                folder = resolve_model(
-                    model,
-                    progress=lambda done, total, file: bars.on_bytes("download", done, total),
-                    should_stop=interrupted,
-                )
-        except Cancelled as stopped:
-            say(str(stopped))
-            raise typer.Exit(STOPPED) from None
+        folder = find_or_download(model, interrupted)
     # Outside of the block above: the library's own code cannot be asked to stop, so Ctrl-C simply ends it.
     picture = image or next(iter(sorted(SAMPLES.iterdir())))
     result = verify_model(folder, picture, precision=precision, device=device, new_tokens=tokens, say=say)

@@ -55,7 +55,10 @@ def scan(paths: Iterable[str | Path], *, recursive: bool = False) -> Iterator[Pi
     """
     paths = list(paths)
     for path in paths:
-        _check(path, recursive)
+        try:
+            _check(path, recursive)
+        except OSError as error:  # a folder above may not be entered, or the name is too long
+            raise DatasetError(f"Cannot look for {path}: {error.strerror}.") from error
     return _scan(paths, recursive)
 
 

@@ -56,7 +56,7 @@ def decode(file: IO[bytes], max_pixels: int) -> Image.Image:
         return _decode_jpeg_xl(file, max_pixels)
     name, opener = _identify(signature)
     with _blaming(name):
-        image = opener(file, "")  # without the file's name, or Pillow may map the file and so keep it open
+        image = opener(file, "")  # given the file's name, Pillow may map the file, and crash if that shrinks meanwhile
         check_size(image.size, max_pixels)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             _allocate(image)
@@ -101,6 +101,8 @@ def _identify(signature: bytes) -> tuple[str, _Opener]:
             raise ImageError(verdict)
         if opener and verdict:
             return name, opener
+    if signature[4:11] == b"ftypavi":
+        raise ImageError("AVIF needs Pillow 11.3 or newer: pip install --upgrade pillow")
     raise ImageError("it is not a JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF or JPEG XL picture")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,6 +40,8 @@ class Chat:
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         self.folder, self.config = folder, config
         self.tokenizer = _load_tokenizer(folder)
+        added = self.tokenizer.get_added_tokens_decoder().values()
+        self.special_texts = tuple(token.content for token in added if token.special)
         self.special = _special_tokens(folder)
         self.template = _compile(_template_source(folder), folder)
         self.bos = self._bos()
@@ -53,7 +56,7 @@ class Chat:
             rendered: str = self.template.render(
                 messages=messages, tools=None, documents=None, add_generation_prompt=True, **self.special
             )
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: it can fail in any of Python's ways
             raise CheckpointError(f"The chat template in {self.folder} cannot be used: {error}.") from error
         return rendered
 
@@ -88,11 +91,9 @@ class Chat:
         return ids[:place] + [self.config.image_token] * self.config.vision.patches + ids[place + 1 :]
 
     def _refuse_special(self, name: str, text: str) -> None:
-        if "<|" not in text:
-            return
-        for token in self.tokenizer.get_added_tokens_decoder().values():
-            if token.special and token.content in text:
-                raise UsageError(f"The {name} holds {token.content}, one of the model's special tokens. Take it out.")
+        for token in self.special_texts:
+            if token in text:
+                raise UsageError(f"The {name} holds {token}, one of the model's special tokens. Take it out.")
 
     def _bos(self) -> int:
         token = self.tokenizer.token_to_id(self.special.get("bos_token", ""))
@@ -107,7 +108,7 @@ class Chat:
                 f"The tokenizer in {self.folder} has {tokens} tokens and image token {self.config.image_token}, "
                 f"but the model has {rows} rows. Download the model again."
             )
-        self._expand(self.tokenizer.encode(self.render("a", "b"), add_special_tokens=False).ids)
+        self.encode("a", "b")
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
@@ -129,7 +130,7 @@ def read_json(file: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}. Download the model again.") from error
     return content if isinstance(content, dict) else {}
 
@@ -137,19 +138,24 @@ def read_json(file: Path) -> dict[str, Any]:
 def _special_tokens(folder: Path) -> dict[str, str]:
     """bos_token and its like as strings; files give either a string or an object with ``content``."""
     given = {**read_json(folder / "special_tokens_map.json"), **read_json(folder / "tokenizer_config.json")}
-    found = {key: given[key] for key in _SPECIAL_KEYS if given.get(key)}
-    return {key: value["content"] if isinstance(value, Mapping) else str(value) for key, value in found.items()}
+    found = {key: given.get(key) for key in _SPECIAL_KEYS}
+    texts = {key: value.get("content") if isinstance(value, Mapping) else value for key, value in found.items()}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
 
 
 def _template_source(folder: Path) -> str:
     """The chat template, from the places where versions of transformers have kept it."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}. Download the model again.") from error
     for name in ("tokenizer_config.json", "chat_template.json"):
         template = read_json(folder / name).get("chat_template")
         if isinstance(template, list):  # several, by name
-            template = {entry["name"]: entry["template"] for entry in template}.get("default")
+            named = [entry for entry in template if isinstance(entry, Mapping) and entry.get("name") == "default"]
+            template = named[0].get("template") if named else None
         if isinstance(template, str):
             return template
     raise CheckpointError(f"{folder} holds no chat template, so prompts cannot be written as the model expects them.")
@@ -170,12 +176,12 @@ def _compile(source: str, folder: Path) -> Any:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
     )
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     environment.globals["raise_exception"] = _raise
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     try:
         return environment.from_string(source)
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise CheckpointError(f"The chat template in {folder} cannot be read: {error}.") from error
 
 
@@ -187,13 +193,11 @@ def _stop_tokens(folder: Path, tokenizer: Tokenizer, special: Mapping[str, str])
     """Every id that ends an answer: Llama 3.1 has three, and files differ in where they list them."""
     config = read_json(folder / "config.json")
     sources = (read_json(folder / "generation_config.json"), config, config.get("text_config") or {})
-    found: set[int] = set()
+    found: list[object] = [tokenizer.token_to_id(special.get("eos_token", ""))]
     for source in sources:
         ids = source.get("eos_token_id")
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    if "eos_token" in special:
-        named = tokenizer.token_to_id(special["eos_token"])
-        found.update([] if named is None else [named])
-    if not found:
+        found += ids if isinstance(ids, list) else [ids]
+    stop_tokens = frozenset(id for id in found if isinstance(id, int))
+    if not stop_tokens:
         raise CheckpointError(f"{folder} names no end-of-text token (eos_token_id), so captions would never end.")
-    return frozenset(found)
+    return stop_tokens

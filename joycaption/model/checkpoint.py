@@ -123,7 +123,9 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE_FILE]
     index = folder / INDEX_FILE
     if not index.is_file():
-        raise CheckpointError(f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}. Only safetensors weights are read.")
+        raise CheckpointError(
+            f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}. Only safetensors weights are read."
+        )
     files = [folder / name for name in _shard_names(index)]
     absent = [file.name for file in files if not file.is_file()]
     if absent:

@@ -84,7 +84,7 @@ def _instruction(type_id: str, tone: str | None, length: str | int, catalog: Cat
         return any_length
     if text in catalog.length_words:
         return _fill(of_length, length=text)
-    if not isinstance(length, bool) and re.fullmatch(r"[0-9]{1,9}", text) and int(text) > 0:
+    if re.fullmatch(r"[0-9]{1,9}", text) and int(text) > 0:
         return _fill(in_words, word_count=str(int(text)))
     words = ("any", *catalog.length_words)
     raise PromptError(

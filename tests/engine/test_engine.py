@@ -8,18 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from support.models import IMAGE_TOKEN, Shape, save_checkpoint
+from support.models import IMAGE_TOKEN, Shape, save_checkpoint, whole_logits
 from torch import Tensor, nn
 
 from joycaption.engine import Engine, Prompt, Step
 from joycaption.errors import UsageError
 from joycaption.model.checkpoint import load_weights
 from joycaption.model.config import read_config
-from joycaption.model.llama import RopeTable, causal
 from joycaption.model.llava import Llava
 from joycaption.types import Sampling
 
@@ -69,15 +67,10 @@ def alone(model: Llava, one: Prompt, stop_tokens: frozenset[int] = NEVER) -> lis
     return tokens(steps)
 
 
-@torch.inference_mode()
 def teacher_forced(model: Llava, one: Prompt, generated: Sequence[int]) -> Tensor:
     """Log-probabilities [generated, vocabulary] from one pass over everything, without a cache."""
-    sequence = torch.tensor([*one.tokens, *generated[:-1]])
-    picture = model.encode_pictures(one.pixels[None])[0]
-    rope = RopeTable(model.config.text, len(sequence), device=torch.device("cpu"), dtype=torch.float32)
-    hidden = model.language_model(model.embed_prompt(sequence, picture)[None], rope.span(0, len(sequence)), causal)
-    logits: Tensor = model.lm_head(hidden[0, len(one.tokens) - 1 :])
-    return logits.log_softmax(-1)
+    whole = replace(one, tokens=[*one.tokens, *generated[:-1]])
+    return whole_logits(model, whole)[len(one.tokens) - 1 :].log_softmax(-1)
 
 
 @contextmanager
@@ -247,7 +240,8 @@ class TestContext:
         try:
             one = prompt(0)
             (steps,) = run(
-                Engine(model, slots=1, stop_tokens=NEVER), [replace(one, sampling=Sampling.greedy(40 - len(one.tokens)))]
+                Engine(model, slots=1, stop_tokens=NEVER),
+                [replace(one, sampling=Sampling.greedy(40 - len(one.tokens)))],
             )
         finally:
             model.config = whole

@@ -116,7 +116,8 @@ def test_bf16_rounds_no_worse_than_the_library(tmp_path: Path, capsys: pytest.Ca
         last = exact[-NEW_TOKENS:]
         stepwise.append(ratio(stepwise_logits(model, prompt) - last, allowed[-NEW_TOKENS:]))
     with capsys.disabled():
-        print(f"\nbf16 error as a multiple of the library's: prefill {median(whole):.3f}, decode {median(stepwise):.3f}")
+        print("\nbf16 error as a multiple of the library's:", end=" ")
+        print(f"prefill {median(whole):.3f}, decode {median(stepwise):.3f}")
     assert median(whole) <= 1.2
     assert median(stepwise) <= 1.2
 

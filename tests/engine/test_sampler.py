@@ -1,4 +1,4 @@
-"""The sampler against exact probabilities, against transformers' own filters, and against SplitMix64 in plain Python."""
+"""The sampler against exact probabilities, transformers' own filters, and SplitMix64 in plain Python."""
 
 from __future__ import annotations
 
@@ -225,7 +225,9 @@ class TestExtremes:
 
     @pytest.mark.parametrize("temperature", [1e30, 1e300])
     def test_a_huge_temperature_takes_any_token(self, temperature: float) -> None:
-        assert set(draw(self.logits, Sampling(temperature=temperature, top_p=1.0), draws=1000).tolist()) == set(range(20))
+        assert set(draw(self.logits, Sampling(temperature=temperature, top_p=1.0), draws=1000).tolist()) == set(
+            range(20)
+        )
 
     def test_equal_logits_are_all_taken(self) -> None:
         assert set(draw(torch.full((5,), 7.0), ALL, draws=200).tolist()) == set(range(5))

@@ -51,9 +51,19 @@ def gif(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
 
 
 def webp(width: int, height: int) -> bytes:
-    """A lossless WebP header."""
-    bits = (width - 1) | (height - 1) << 14
-    return b"RIFF" + struct.pack("<I", 40) + b"WEBPVP8L" + struct.pack("<IBI", 20, 0x2F, bits) + bytes(15)
+    """An animation whose canvas is as large as asked, and whose only frame is small."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack("<I", len(body)) + body
+
+    def three_bytes(*values: int) -> bytes:
+        return b"".join(value.to_bytes(3, "little") for value in values)
+
+    picture = encoded("WEBP", (16, 16), lossless=True)[12:]
+    canvas = chunk(b"VP8X", b"\x02\0\0\0" + three_bytes(width - 1, height - 1))
+    frame = chunk(b"ANMF", three_bytes(0, 0, 15, 15, 100) + b"\0" + picture)
+    body = b"WEBP" + canvas + chunk(b"ANIM", bytes(6)) + frame
+    return chunk(b"RIFF", body)
 
 
 def tiff(width: int, height: int) -> bytes:
@@ -194,6 +204,12 @@ class TestBrokenFiles:
         with pytest.raises(ImageError, match="pip install pillow-jxl-plugin"):
             open_image(b"\xff\x0a" + bytes(30))
 
+    def test_avif_with_a_pillow_that_is_too_old(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        Image.init()
+        monkeypatch.delitem(Image.OPEN, "AVIF")
+        with pytest.raises(ImageError, match="AVIF needs Pillow"):
+            open_image(encoded("AVIF"))
+
 
 class TestPixelLimit:
     @pytest.mark.parametrize("name", TOO_LARGE)
@@ -229,3 +245,11 @@ class TestPixelLimit:
     @pytest.mark.parametrize("size", JXL_HEADERS, ids=str)
     def test_jpeg_xl_sizes(self, size: tuple[int, int]) -> None:
         assert jpeg_xl_size(JXL_HEADERS[size]) == size
+
+    def test_jpeg_xl_boxes_of_every_form(self) -> None:
+        start, picture = b"\x00\x00\x00\x0cJXL \r\n\x87\n", JXL_HEADERS[64, 32]
+        long_length = struct.pack(">I4sQ", 1, b"free", 20) + b"skip"
+        to_the_end = struct.pack(">I4s", 0, b"jxlc") + picture
+        first_part = struct.pack(">I4sI", 12 + len(picture), b"jxlp", 0) + picture
+        assert jpeg_xl_size(start + long_length + to_the_end) == (64, 32)
+        assert jpeg_xl_size(start + first_part) == (64, 32)

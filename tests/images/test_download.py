@@ -168,7 +168,7 @@ def test_a_slow_server_is_left_when_time_is_up(server: Server, path: str) -> Non
     started = time.monotonic()
     with pytest.raises(ImageError, match=rf"{path}: it took longer than 0.3 seconds\.$"):
         download_image(f"{server.url}/{path}", max_seconds=0.3)
-    assert 0.25 < time.monotonic() - started < 1.5
+    assert 0.25 < time.monotonic() - started < 10  # generous, for a busy machine; the server would go on for ever
 
 
 def test_the_body_just_fits(server: Server) -> None:
