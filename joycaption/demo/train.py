@@ -234,7 +234,7 @@ def block_attention(segments: Tensor) -> Attend:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train. The defaults take about 70 minutes on two cores."""
+    """How long to train. The defaults take about 70 minutes on two cores that do nothing else."""
 
     scenes: int = 80_000
     vision_steps: int = 800

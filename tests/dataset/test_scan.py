@@ -198,5 +198,5 @@ def test_unreadable_folders_are_named_after_everything_else(tmp_path: Path) -> N
 
 
 def test_name_that_is_too_long(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="Cannot look for|no file or folder"):
+    with pytest.raises(DatasetError, match=r"Cannot look for|no file or folder"):
         scan([tmp_path / ("x" * 5000 + ".png")])
