@@ -9,7 +9,7 @@ import argparse
 import io
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,9 +48,9 @@ class Exam:
         self.pictures = [draw(scene) for scene in self.scenes]
         self.captions = self.ask(self.pictures)
 
-    def ask(self, pictures: list[Image.Image], **options: object) -> list[str]:
+    def ask(self, pictures: Iterable[Image.Image], **options: object) -> list[str]:
         results = dict(self.model.caption_many(pictures, sampling=GREEDY, **options))  # type: ignore[arg-type]
-        return [results[index].text for index in range(len(pictures))]
+        return [results[position].text for position in sorted(results)]
 
     def share(self, right: list[bool]) -> float:
         return sum(right) / len(right)
@@ -85,8 +85,8 @@ def _descriptive(exam: Exam) -> list[Figure]:
 
 def _robust(exam: Exam) -> list[Figure]:
     plain = exam.share(objects_right(exam.scenes, exam.captions))
-    jpeg = exam.share(objects_right(exam.scenes, exam.ask([_as_jpeg(picture) for picture in exam.pictures])))
-    large = [draw(scene, area=900 * 900) for scene in exam.scenes]
+    jpeg = exam.share(objects_right(exam.scenes, exam.ask(_as_jpeg(picture) for picture in exam.pictures)))
+    large = (draw(scene, area=900 * 900) for scene in exam.scenes)
     other = exam.share(objects_right(exam.scenes, exam.ask(large)))
     return [
         Figure("the same scenes as JPEG, quality 90", jpeg, plain - 0.02),

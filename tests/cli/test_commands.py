@@ -112,6 +112,7 @@ def test_verify_prints_what_can_be_sent_in(tmp_path: Path) -> None:
 
 
 def test_verify_of_a_picture_that_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
     (tmp_path / "bad.png").touch()
     result = joycaption("verify", "demo", "--image", tmp_path / "bad.png")
     assert (result.exit_code, result.stdout) == (2, "")
