@@ -87,11 +87,14 @@ def results(pairs: Iterator[tuple[int, Caption]]) -> list[str]:
     return [found[position].text for position in range(len(found))]
 
 
-def test_the_shortest_program(png: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shortest_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = random_scene(random.Random(3), count=2)
+    draw(scene).save(tmp_path / "picture.jpg", quality=95)
     model = joycaption.load("demo")
-    print(model.caption(png).text)
-    text = capsys.readouterr().out.strip()
-    assert text and "\n" not in text
+    print(model.caption(tmp_path / "picture.jpg").text)
+    text = capsys.readouterr().out
+    assert f"{scene.background} background" in text
+    assert all(f"{item.color} {item.shape}" in text for item in scene.objects)
 
 
 IMAGES: dict[str, Callable[[Path, Image.Image], Any]] = {

@@ -16,7 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from ..api import CaptionModel, load
-from ..types import Sampling
+from ..prompts import build_prompt
+from ..types import Request, Sampling
 from .language import LEVELS, TAG_REGISTERS, mentioned, mentioned_background
 from .scenes import Scene, draw, paint_over, random_scene
 
@@ -157,10 +158,12 @@ def _word_counts(exam: Exam) -> list[Figure]:
     figures = []
     for name, limits in (("tens", range(20, 261, 10)), ("any number from 10", range(10, 261))):
         chosen = [exam.rng.choice(limits) for _ in exam.pictures]
-        kept = []
-        for limit in sorted(set(chosen)):
-            pictures = [picture for picture, its in zip(exam.pictures, chosen, strict=True) if its == limit]
-            kept += [len(caption.split()) <= limit for caption in exam.ask(pictures, length=limit)]
+        requests = [
+            Request(picture, build_prompt(length=limit), sampling=GREEDY)
+            for picture, limit in zip(exam.pictures, chosen, strict=True)
+        ]
+        captions = dict(exam.model.captioner.caption(requests))
+        kept = [len(captions[position].text.split()) <= limit for position, limit in enumerate(chosen)]
         figures.append(Figure(f"a word count kept ({name})", exam.share(kept), 0.90))
     return figures
 

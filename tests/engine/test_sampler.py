@@ -223,6 +223,11 @@ class TestExtremes:
         tokens = draw(self.logits, Sampling(temperature=temperature, top_p=1.0), draws=20)
         assert set(tokens.tolist()) == {int(self.logits.argmax())}
 
+    @pytest.mark.parametrize("top_p", [1e-6, 1e-40, 1e-60])
+    def test_a_tiny_top_p_keeps_the_likeliest(self, top_p: float) -> None:
+        tokens = draw(self.logits, Sampling(temperature=1.0, top_p=top_p), draws=20)
+        assert set(tokens.tolist()) == {int(self.logits.argmax())}
+
     @pytest.mark.parametrize("temperature", [1e30, 1e300])
     def test_a_huge_temperature_takes_any_token(self, temperature: float) -> None:
         assert set(draw(self.logits, Sampling(temperature=temperature, top_p=1.0), draws=1000).tolist()) == set(
