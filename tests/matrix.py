@@ -20,8 +20,6 @@ CACHE = ROOT / ".cache" / "matrix"
 # The oldest that ComfyUI allows, the last of 4.x, and the newest.
 VERSIONS = {"4.50.3": "transformers==4.50.3", "4.57": "transformers>=4.57,<4.58", "5": "transformers>=5,<6"}
 
-WORKER = "import transformers; print(transformers.__version__)"
-
 
 def main() -> int:
     """Prints one line for each version, and the tests' output where they fail. Returns the exit status."""
@@ -36,7 +34,7 @@ def check(name: str, requirement: str) -> bool:
     if install.returncode:
         print(f"transformers {name}: could not be installed\n{install.stdout}", flush=True)
         return False
-    version = run(python, "-c", WORKER).stdout.split()[-1]
+    version = run(python, "-c", "import transformers; print(transformers.__version__)").stdout.split()[-1]
     # Warnings are errors in the project's own environment; old libraries on a new torch may warn.
     tests = run(python, "-m", "pytest", "-m", "oracle", "-W", "default", "-p", "no:cacheprovider")
     summary = tests.stdout.strip().splitlines()[-1].strip("= ")

@@ -52,10 +52,12 @@ def finish(engine: Engine, earlier: Sequence[Step] = ()) -> dict[int, list[Step]
     steps: dict[int, list[Step]] = defaultdict(list)
     for step in earlier:
         steps[step.id].append(step)
-    while not engine.idle:
+    for _ in range(1000):
+        if engine.idle:
+            return steps
         for step in engine.step():
             steps[step.id].append(step)
-    return steps
+    raise AssertionError("the engine does not come to an end")
 
 
 def tokens(steps: Sequence[Step]) -> list[int | None]:

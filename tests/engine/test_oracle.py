@@ -5,6 +5,7 @@ Runs with every supported transformers in `make check`.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from support.models import (
     STOP_TOKENS,
     Shape,
@@ -25,11 +27,13 @@ from support.models import (
     whole_logits,
 )
 from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from joycaption.engine import Prompt
 from joycaption.engine.cache import KVCache
 from joycaption.engine.engine import decode_step, prefill
-from joycaption.model.llama import RopeTable
+from joycaption.model.config import Llama3Scaling, TextConfig
+from joycaption.model.llama import RopeTable, inverse_frequencies
 from joycaption.model.llava import Llava
 
 pytestmark = pytest.mark.oracle
@@ -100,6 +104,19 @@ def test_logits_are_the_library_s(tmp_path: Path, name: str) -> None:
     prompt = random_prompt(shape, 1, 40, 60)
     expected = library_logits(library, prompt)
     torch.testing.assert_close(whole_logits(load_own_model(tmp_path), prompt), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("factors", [(8.0, 1.0, 4.0, 8192), (32.0, 2.0, 5.0, 4096)], ids=["Llama 3.1", "others"])
+def test_rotary_frequencies_at_full_size(factors: tuple[float, float, float, int]) -> None:
+    """Small models have few frequencies; these are all of Llama 3.1's."""
+    scaling = Llama3Scaling(*factors)
+    rope = {"rope_type": "llama3", **asdict(scaling)}
+    library = transformers.LlamaConfig(
+        hidden_size=4096, num_attention_heads=32, rope_theta=500000.0, rope_scaling=rope, max_position_embeddings=131072
+    )
+    expected, _ = ROPE_INIT_FUNCTIONS["llama3"](library, CPU)
+    ours = TextConfig(128256, 4096, 14336, 32, 32, 8, 128, 1e-5, 500000.0, scaling, None)
+    torch.testing.assert_close(inverse_frequencies(ours), expected, rtol=1e-6, atol=0)
 
 
 def test_bf16_rounds_no_worse_than_the_library(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
