@@ -41,14 +41,14 @@ def verify(
     # Outside of the block above: the library's own code cannot be asked to stop, so Ctrl-C simply ends it.
     picture = image or next(iter(sorted(SAMPLES.iterdir())))
     result = verify_model(folder, picture, precision=precision, device=device, new_tokens=tokens, say=say)
-    typer.echo("\n".join(_lines(result, folder, picture)))
+    typer.echo("\n".join(_lines(result, model, picture)))
     if not result.equal:
         raise typer.Exit(PARTED)
 
 
-def _lines(result: Verification, folder: Path, picture: Path) -> list[str]:
+def _lines(result: Verification, model: str, picture: Path) -> list[str]:
     lines = [
-        f"model         {folder.name}",
+        f"model         {model}",
         f"picture       {picture.name}",
         f"precision     {result.dtype} on {result.device}",
         f"versions      torch {result.torch}, transformers {result.transformers}",

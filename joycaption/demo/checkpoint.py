@@ -54,7 +54,7 @@ def demo_config(tokenizer: Tokenizer) -> dict[str, Any]:
             "head_dim": 48,
             "rms_norm_eps": 1e-5,
             "hidden_act": "silu",
-            "max_position_embeddings": 2048,
+            "max_position_embeddings": 4096,
             "rope_theta": 10000.0,
             "rope_scaling": {
                 "rope_type": "llama3",
