@@ -50,6 +50,7 @@ class Captioner(Protocol):
         Raises:
             UsageError: a wrong argument.
             ModelError: the model cannot be loaded.
+            Cancelled: ``should_stop`` said so while the model was loaded again, after `close`.
         """
         ...
 

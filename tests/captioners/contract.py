@@ -264,7 +264,9 @@ class CaptionerContract:
 
     def test_stop_while_idle(self, make: Make) -> None:
         asked = count()
-        assert list(make(4).caption(repeat(None), should_stop=lambda: next(asked) >= 50)) == []
+        idle = repeat(None, 10_000)
+        assert list(make(4).caption(idle, should_stop=lambda: next(asked) >= 50)) == []
+        assert next(idle, "at its end") is None
 
     # --- exceptions and early ends ---
 

@@ -19,7 +19,7 @@ from torch import nn
 from joycaption.captioners import load_captioner
 from joycaption.captioners.joycaption import JoyCaption, load
 from joycaption.engine.cache import KVCache
-from joycaption.errors import CheckpointError, ModelNotFound, UsageError
+from joycaption.errors import Cancelled, CheckpointError, ModelNotFound, UsageError
 from joycaption.types import Caption, Request, Sampling
 
 BYTES = 256
@@ -210,6 +210,12 @@ class TestMemory:
         holders = [one for one in gc.get_referrers(weights) if isinstance(one, dict)]
         assert holders == []
         assert captioner.load().lm_head.weight.data_ptr() != address
+
+    def test_loading_again_can_be_stopped(self, endless: Callable[[int], JoyCaption]) -> None:
+        captioner = JoyCaption(endless(4).folder, **EXACT)
+        with pytest.raises(Cancelled):
+            captioner.caption([request(0)], should_stop=lambda: True)
+        assert texts(captioner.caption([request(0)])) == texts(endless(4).caption([request(0)]))
 
 
 class TestRequests:
