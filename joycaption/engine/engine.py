@@ -91,7 +91,7 @@ class Engine:
     @property
     def room(self) -> int:
         """How many prompts could be added now and start at the next step."""
-        return self._slots.count(None) - len(self._waiting)
+        return max(0, self._slots.count(None) - len(self._waiting))
 
     @property
     def idle(self) -> bool:
@@ -243,7 +243,7 @@ def decode_step(
         keys, values = cache.keys[layer, :rows, :, :longest], cache.values[layer, :rows, :, :longest]
         # The query heads that share a kv head stand as one sequence, so that grouped heads need no copies.
         packed = q.view(rows, keys.shape[1], -1, q.shape[-1])
-        return F.scaled_dot_product_attention(packed, keys, values, attn_mask=mask).view_as(q)
+        return F.scaled_dot_product_attention(packed, keys, values, attn_mask=mask).reshape(q.shape)
 
     embedded = model.language_model.embed_tokens(tokens)[:, None]
     hidden = model.language_model(embedded, rope.at(positions), attend)

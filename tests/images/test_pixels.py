@@ -27,7 +27,7 @@ def reference(image: Image.Image, size: int) -> np.ndarray:
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
-    return np.asarray(processor(image, return_tensors="np")["pixel_values"])[0]
+    return np.asarray(processor(image, return_tensors="np", input_data_format="channels_last")["pixel_values"])[0]
 
 
 @pytest.mark.oracle
