@@ -113,7 +113,7 @@ class CaptionModel:
 
         Args:
             type, length, extras, name, tone, tags: see `joycaption.build_prompt`.
-            prompt: your own instruction, instead of those.
+            prompt: your own instruction, in the place of type, length and tone.
             system: the system prompt; None takes the model's own.
             begin_with: how every caption shall begin.
             sampling: how tokens are chosen; the default is the author's, ``Sampling.greedy()`` the likeliest caption.
@@ -128,8 +128,7 @@ class CaptionModel:
         """
         if isinstance(images, str | bytes) or not isinstance(images, Iterable) or getattr(images, "ndim", 4) != 4:
             raise UsageError("caption_many takes a list of pictures. For one picture call caption.")
-        if prompt is None:
-            prompt = build_prompt(type, length, extras=extras, name=name, tone=tone, tags=tags)
+        prompt = build_prompt(type, length, extras=extras, name=name, tone=tone, tags=tags, instruction=prompt)
         template = Request(
             image=b"", prompt=prompt, system=system, begin_with=begin_with, sampling=sampling or Sampling(), seed=seed
         )

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import torch
 
 from ..engine import Engine, Prompt, Step
+from ..engine.cache import KVCache
 from ..errors import UsageError
 from ..images import open_image, pixel_values
 from ..model.chat import Chat
@@ -30,6 +31,7 @@ __all__ = ["JoyCaption", "Progress", "load"]
 # progress(stage, bytes done, bytes in all)
 Progress: TypeAlias = Callable[[Literal["download", "load"], int, int], None]
 
+_PROMPT_TOKENS = 512  # of a prompt's text, generously
 _TEXT_INTERVAL = 0.1  # seconds between two texts of one caption
 _ONE_THREAD_UP_TO = 20_000_000  # parameters
 
@@ -80,6 +82,26 @@ class JoyCaption:
         self.dtype = choose_precision(precision, self.device, self.parameters)
         self.chat = Chat(folder, self.config)
         self._model: Llava | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the weights take on the device."""
+        return self.parameters * self.dtype.itemsize
+
+    def working_bytes(self, captions: int, max_new_tokens: int) -> int:
+        """About what a run takes beside the weights, for a host that makes room: the KV cache and activations.
+
+        Args:
+            captions: how many are asked for; at most ``batch_size`` of them run at once.
+            max_new_tokens: the longest of them.
+        """
+        slots = min(captions, self.batch_size)
+        prompt = self.config.vision.patches + _PROMPT_TOKENS
+        cache = KVCache.bytes_for(self.config.text, slots, prompt + max_new_tokens, self.dtype)
+        # The widest point of a prefill is the MLP; gate, up and their product are held at once.
+        activations = 3 * prompt * self.config.text.intermediate_size * self.dtype.itemsize
+        logits = 4 * slots * self.config.text.vocab_size * torch.float32.itemsize  # the sampler works on copies
+        return cache + activations + logits
 
     def load(self, progress: Progress | None = None, should_stop: ShouldStop | None = None) -> Llava:
         """The model, its weights loaded now if they are not yet."""

@@ -53,7 +53,7 @@ def caption(
     tone: ToneOption = None,
     extra: ExtraOption = None,
     name: NameOption = None,
-    prompt: Annotated[str | None, about_writing(help="Your own instruction, instead of the options above.")] = None,
+    prompt: Annotated[str | None, about_writing(help="Your own instruction, instead of type, length and tone.")] = None,
     system_prompt: SystemPromptOption = None,
     begin_with: Annotated[str, about_writing(help="How every caption begins.")] = "",
     greedy: Annotated[bool, about_sampling("--greedy", help="Always the likeliest word.")] = False,
@@ -77,7 +77,7 @@ def caption(
 
     Pictures that have a caption are skipped, so the same command goes on where it was stopped.
     """
-    instruction = _instruction(prompt, type, length, tone, extra, name)
+    instruction = build_instruction(type, length, tone, extra, name, prompt)
     sampling = _sampling(greedy, max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     with Interrupt() as interrupted:
         # From here on, because these take their time to import, and Ctrl-C shall be answered meanwhile.
@@ -113,17 +113,6 @@ def caption(
         raise typer.Exit(STOPPED)
     if summary.failed or summary.problem:
         raise typer.Exit(SOME_FAILED)
-
-
-def _instruction(prompt: str | None, *options: Any) -> str:
-    """The user's own prompt, or the one that the options stand for."""
-    if prompt is None:
-        return build_instruction(*options)
-    if any(options):
-        raise UsageError("--prompt replaces --type, --length, --tone, --extra and --name: give it or them.")
-    if not prompt.strip():
-        raise UsageError("--prompt is blank: say what to write, or leave it out.")
-    return prompt
 
 
 def _sampling(greedy: bool, max_tokens: int, **filters: float | None) -> Sampling:

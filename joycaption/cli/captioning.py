@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from itertools import chain
 
 from .. import load
-from ..captioners.base import Captioner, OnText, ShouldStop
-from ..dataset import Picture, Result, RunSettings, RunSummary, caption_dataset, select
-from ..errors import Cancelled, DatasetError
-from ..types import Caption, Request
+from ..captioners.base import Captioner
+from ..captioners.lazy import LazyCaptioner
+from ..dataset import Picture, Result, RunSettings, RunSummary, caption_dataset, count, select
+from ..errors import Cancelled
 from .console import say
 from .interrupt import Interrupt
 from .progress import Bars
@@ -79,50 +77,14 @@ def run(
                 progress=bars.on_bytes,
                 should_stop=interrupted,
             ).captioner
-            bars.begin_captions(_count(find_pictures()) if bars.visible else 0)
+            bars.begin_captions(count(find_pictures()) if bars.visible else 0)
             return captioner
 
         def on_result(result: Result) -> None:
             bars.on_result(result)
             report.result(result)
 
-        captioner = _OpenedWhenNeeded(open_captioner)
+        captioner = LazyCaptioner(open_captioner)
         summary = caption_dataset(captioner, find_pictures(), settings, on_result=on_result, should_stop=interrupted)
     tell_summary(summary, bars.rates(), saved=settings.sidecars is not None)
     return summary
-
-
-def _count(pictures: Iterable[Picture]) -> int:
-    count = 0
-    with suppress(DatasetError):  # an unreadable folder; the run itself will tell
-        for _ in pictures:
-            count += 1
-    return count
-
-
-class _OpenedWhenNeeded:
-    """A captioner that is loaded for the first picture: a dataset that has all its captions needs no model."""
-
-    def __init__(self, open_captioner: Callable[[], Captioner]) -> None:
-        self._open = open_captioner
-
-    def caption(
-        self,
-        requests: Iterable[Request | None],
-        *,
-        on_text: OnText | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> Iterator[tuple[int, Caption]]:
-        source = iter(requests)
-        first = next(source, None)
-        if first is None:
-            return
-        try:
-            captioner = self._open()
-        except Cancelled:
-            yield 0, Caption(text="", finish_reason="interrupted")
-            return
-        yield from captioner.caption(chain([first], source), on_text=on_text, should_stop=should_stop)
-
-    def close(self) -> None:
-        """Nothing to free: the process ends with the run."""

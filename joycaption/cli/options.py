@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from ..errors import UsageError
 from ..prompts import BETA_ONE, build_prompt, is_trained_tone
 from .console import say
 
@@ -58,15 +59,25 @@ SystemPromptOption: TypeAlias = Annotated[
 
 
 def build_instruction(
-    type: str | None, length: str | None, tone: str | None, extras: list[str] | None, name: str | None
+    type: str | None,
+    length: str | None,
+    tone: str | None,
+    extras: list[str] | None,
+    name: str | None,
+    own: str | None = None,
 ) -> str:
     """The prompt that these options stand for. Says so when the model was not trained on the tone.
 
+    Args:
+        own: the user's own instruction, in the place of type, length and tone.
+
     Raises:
-        PromptError: an option that is not allowed.
+        UsageError: an option that is not allowed, or one that the user's own instruction replaces.
     """
+    if own is not None and (type or length or tone):
+        raise UsageError("--prompt replaces --type, --length and --tone: give it or them.")
     type, length = type or "descriptive", length or "any"
-    instruction = build_prompt(type, length, extras=extras or (), name=name, tone=tone)
+    instruction = build_prompt(type, length, extras=extras or (), name=name, tone=tone, instruction=own)
     if not is_trained_tone(type, tone):
         say(f"The model was not trained on the tone {tone!r} with the type {type}; it may not follow.", "yellow")
     return instruction

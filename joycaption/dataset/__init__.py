@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .run import RunSettings, RunSummary, caption_dataset
-from .scan import Picture, scan
+from .scan import Picture, count, scan
 from .select import OnResult, Result, Status, select
 from .sidecars import FORMATS, SidecarFormat, sidecar_format
 
@@ -17,6 +17,7 @@ __all__ = [
     "SidecarFormat",
     "Status",
     "caption_dataset",
+    "count",
     "scan",
     "select",
     "sidecar_format",

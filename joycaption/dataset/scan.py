@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from os import DirEntry, scandir
@@ -17,7 +18,7 @@ from ..errors import DatasetError
 from ..images import IMAGE_SUFFIXES
 from .sidecars import FORMATS
 
-__all__ = ["Picture", "scan"]
+__all__ = ["Picture", "count", "scan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ def scan(paths: Iterable[str | Path], *, recursive: bool = False) -> Iterator[Pi
         except OSError as error:  # a folder above may not be entered, or the name is too long
             raise DatasetError(f"Cannot look for {path}: {error.strerror}.") from error
     return _scan(paths, recursive)
+
+
+def count(pictures: Iterable[Picture]) -> int:
+    """How many there are, for a progress bar. Folders that cannot be read are left out; the run itself will tell."""
+    number = 0
+    with suppress(DatasetError):
+        for _ in pictures:
+            number += 1
+    return number
 
 
 def _scan(paths: list[str | Path], recursive: bool) -> Iterator[Picture]:

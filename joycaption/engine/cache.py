@@ -24,6 +24,13 @@ class KVCache:
         self.keys = torch.zeros(*self.shape, 0, self.head_dim, device=device, dtype=dtype)
         self.values = torch.zeros_like(self.keys)
 
+    @staticmethod
+    def bytes_for(config: TextConfig, slots: int, length: int, dtype: torch.dtype) -> int:
+        """What a cache takes whose slots hold ``length`` tokens each."""
+        tokens = -(-length // _BUCKET) * _BUCKET
+        per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
+        return slots * tokens * per_token
+
     @property
     def length(self) -> int:
         """Tokens that fit into a slot."""

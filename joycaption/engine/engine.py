@@ -37,7 +37,7 @@ class Prompt:
 
     tokens: Sequence[int]
     pixels: Tensor
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     seed: int = 0
 
 

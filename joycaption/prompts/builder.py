@@ -20,6 +20,7 @@ def build_prompt(
     name: str | None = None,
     tone: str | None = None,
     tags: str | Sequence[str] | None = None,
+    instruction: str | None = None,
     catalog: Catalog = BETA_ONE,
 ) -> str:
     """The instruction for one caption.
@@ -35,14 +36,21 @@ def build_prompt(
         tone: None for the type's own; "formal" or "casual", which are trained for the type "descriptive"; or any other
             text, appended as " Use a {tone} tone.".
         tags: tags that the picture already has, for the model to build on: a list, or a text taken as it is.
+        instruction: the user's own, in the place of type, length and tone; taken as it is, braces and all.
 
     Raises:
-        PromptError: an unknown type, length or extra option, or a name option without a name. The message says what is
-            allowed.
+        PromptError: an unknown type, length or extra option, a name option without a name, or a blank instruction. The
+            message says what is allowed.
     """
-    type_id = _find_type(type, catalog)
-    trained, untrained = _split_tone(type_id, tone)
-    parts = [_instruction(type_id, trained, length, catalog), *_options(extras, name, catalog)]
+    if instruction is not None:
+        untrained = None
+    else:
+        type_id = _find_type(type, catalog)
+        trained, untrained = _split_tone(type_id, tone)
+        instruction = _instruction(type_id, trained, length, catalog)
+    if not instruction.strip():
+        raise PromptError("The instruction is blank. Say what to write, or leave it out.")
+    parts = [instruction, *_options(extras, name, catalog)]
     if untrained:
         parts.append(f"Use a {untrained} tone.")
     return _tag_block(tags) + " ".join(parts)

@@ -1,0 +1,46 @@
+"""A captioner that is opened for the first request: a dataset that has all its captions needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from ..errors import Cancelled
+from ..types import Caption, Request
+from .base import Captioner, OnText, ShouldStop
+
+__all__ = ["LazyCaptioner"]
+
+
+class LazyCaptioner:
+    """A `Captioner` that asks ``open`` for the real one when a request comes.
+
+    Args:
+        open: called once for each run that has requests. When it raises `Cancelled`, the first request is interrupted.
+    """
+
+    def __init__(self, open: Callable[[], Captioner]) -> None:
+        self._open = open
+        self._captioner: Captioner | None = None
+
+    def caption(
+        self,
+        requests: Iterable[Request | None],
+        *,
+        on_text: OnText | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Iterator[tuple[int, Caption]]:
+        source = iter(requests)
+        first = next(source, None)
+        if first is None:
+            return
+        try:
+            self._captioner = self._open()
+        except Cancelled:
+            yield 0, Caption(text="", finish_reason="interrupted")
+            return
+        yield from self._captioner.caption(chain([first], source), on_text=on_text, should_stop=should_stop)
+
+    def close(self) -> None:
+        if self._captioner is not None:
+            self._captioner.close()

@@ -1,0 +1,113 @@
+"""JoyCaption: captions for the pictures of a graph, all of them in one run of the engine."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from comfy_api.latest import io, ui
+
+from ..joycaption.errors import ModelError
+from ..joycaption.types import Caption, Request, derive_seed
+from . import host
+from .explain import failing_as, of_input
+from .model import Model
+from .sockets import ModelSocket, Options, along, pictures_of
+from .writing import sampling_of, system_of, writing_inputs
+
+__all__ = ["JoyCaptionCaption"]
+
+_NAME = "JoyCaption"
+
+
+class JoyCaptionCaption(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="JoyCaptionCaption",
+            display_name=_NAME,
+            category="JoyCaption",
+            description="Writes a caption for every picture: one, a batch, or a list of different sizes.",
+            search_aliases=["joy caption", "caption image", "describe image", "image to text", "interrogate", "tagger"],
+            inputs=[
+                ModelSocket.Input("model"),
+                io.Image.Input("image", tooltip="One picture, a batch, or a list of any sizes."),
+                *writing_inputs(),
+            ],
+            outputs=[
+                io.String.Output(
+                    "captions",
+                    display_name="captions",
+                    is_output_list=True,
+                    tooltip="One for each picture, in their order; empty where one failed.",
+                )
+            ],
+            is_input_list=True,
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: list[Model],
+        image: list[Any],
+        custom_prompt: list[str],
+        begin_with: list[str],
+        system_prompt: list[str],
+        sampling: dict[str, list[Any]],
+        seed: list[int],
+        max_tokens: list[int],
+        options: list[Options] | None = None,
+    ) -> io.NodeOutput:
+        with failing_as(_NAME):
+            with of_input("image"):
+                pictures = pictures_of(image)
+            with of_input("sampling"):
+                chosen = sampling_of({name: values[0] for name, values in sampling.items()}, max_tokens[0])
+            requests = [
+                Request(
+                    picture,
+                    along(options or [Options()], position).prompt(along(custom_prompt, position)),
+                    system_of(along(system_prompt, position)),
+                    along(begin_with, position),
+                    chosen,
+                    _seed(seed, position),
+                )
+                for position, picture in enumerate(pictures)
+            ]
+            captions = _captions(model[0], requests)
+            problems = _problems(captions)
+        texts = [caption.text for caption in captions]
+        return io.NodeOutput(texts, ui=ui.PreviewText("\n\n".join([*problems, *texts])))
+
+
+def _seed(seeds: list[int], position: int) -> int:
+    """A seed of its own for every picture, which does not depend on the others."""
+    return seeds[position] if position < len(seeds) else derive_seed(seeds[-1], position)
+
+
+def _captions(model: Model, requests: list[Request]) -> list[Caption]:
+    """Captions in the order of the requests, as one run."""
+    max_tokens = requests[0].sampling.max_new_tokens
+    captioner = model.ready(len(requests), max_tokens)
+    progress = host.CaptionProgress(len(requests), max_tokens)
+    captions: dict[int, Caption] = {}
+    for position, caption in captioner.caption(requests, should_stop=progress.step):
+        captions[position] = caption
+        progress.captioned()
+    return [captions[position] for position in range(len(requests))]
+
+
+def _problems(captions: list[Caption]) -> list[str]:
+    """Which pictures failed and why, for the node and the log.
+
+    Raises:
+        ModelError: all of them: then there is nothing to go on with.
+    """
+    failed = [(position, caption.error) for position, caption in enumerate(captions, 1) if caption.error]
+    problems = [f"Picture {position} of {len(captions)} failed: {error}" for position, error in failed]
+    if len(failed) == len(captions):
+        raise ModelError(f"input image: {failed[0][1]}" if len(failed) == 1 else " ".join(problems[:3]))
+    for problem in problems:
+        logging.warning("%s: %s", _NAME, problem)
+    return problems

@@ -1,0 +1,114 @@
+"""The inputs that say how captions are written; the caption node and the folder node share them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..joycaption.errors import UsageError
+from ..joycaption.prompts import DEFAULT_SYSTEM_PROMPT
+from ..joycaption.types import MAX_SEED, Sampling
+from .sockets import OptionsSocket
+
+__all__ = ["sampling_of", "system_of", "writing_inputs"]
+
+_AUTHORS = Sampling()
+_GREEDY, _SAMPLED = "greedy", "sampled"
+
+
+def writing_inputs() -> list[io.Input]:
+    """Options, texts, sampling, seed and length."""
+    return [
+        OptionsSocket.Input(
+            "options", optional=True, tooltip="From JoyCaption Options; without it, a descriptive caption."
+        ),
+        io.String.Input(
+            "custom_prompt",
+            multiline=True,
+            default="",
+            placeholder="Your own instruction, instead of the caption type",
+            tooltip="Takes the place of type, length and tone. The name and the extras of the options still count.",
+        ),
+        io.String.Input(
+            "begin_with", default="", tooltip="How the caption begins. The model goes on from there.", advanced=True
+        ),
+        io.String.Input(
+            "system_prompt",
+            default="",
+            placeholder=DEFAULT_SYSTEM_PROMPT,
+            tooltip="Empty: the one that the model was trained with.",
+            advanced=True,
+        ),
+        io.DynamicCombo.Input(
+            "sampling",
+            options=[
+                io.DynamicCombo.Option(_SAMPLED, _sampling_inputs()),
+                io.DynamicCombo.Option(_GREEDY, []),
+            ],
+            tooltip="sampled: varied, by the seed, as the model's author advises. greedy: always the likeliest word.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=MAX_SEED,
+            control_after_generate=io.ControlAfterGenerate.fixed,
+            tooltip="The same seed gives the same caption, whatever else is captioned with it.",
+        ),
+        io.Int.Input(
+            "max_tokens",
+            default=_AUTHORS.max_new_tokens,
+            min=1,
+            max=4096,
+            tooltip="The longest caption. A token is about three quarters of a word.",
+        ),
+    ]
+
+
+def _sampling_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "temperature", default=_AUTHORS.temperature, min=0.0, max=2.0, step=0.05, tooltip="Higher is more varied."
+        ),
+        io.Float.Input(
+            "top_p",
+            default=_AUTHORS.top_p,
+            min=0.01,
+            max=1.0,
+            step=0.01,
+            tooltip="Choose among the likeliest words until their probabilities sum to this.",
+        ),
+        io.Int.Input(
+            "top_k", default=_AUTHORS.top_k, min=0, max=1000, tooltip="Choose among this many words; 0: no limit."
+        ),
+        io.Float.Input(
+            "min_p",
+            default=_AUTHORS.min_p,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Leave out words less likely than this share of the likeliest one's probability; 0: none.",
+        ),
+    ]
+
+
+def sampling_of(choice: dict[str, Any], max_tokens: int) -> Sampling:
+    """The sampling that the inputs say.
+
+    Args:
+        choice: what ComfyUI makes of the ``sampling`` input: ``{"sampling": "sampled", "temperature": 0.6, ...}``.
+
+    Raises:
+        UsageError: a value outside its range.
+    """
+    kind, filters = choice["sampling"], {name: value for name, value in choice.items() if name != "sampling"}
+    if kind == _GREEDY:
+        return Sampling.greedy(max_tokens)
+    if kind != _SAMPLED:
+        raise UsageError(f"it is {kind!r}, but must be {_SAMPLED} or {_GREEDY}.")
+    return Sampling(**filters, max_new_tokens=max_tokens)
+
+
+def system_of(text: str) -> str | None:
+    return text if text.strip() else None
