@@ -203,7 +203,7 @@ class TestErrors:
         ("options", "message"),
         [
             ({"seed": -1}, "seed is -1"),
-            ({"prompt": 5}, "prompt is 5"),
+            ({"prompt": 5}, "instruction is 5"),
             ({"system": 5}, "system is 5"),
             ({"begin_with": None}, "begin_with is None"),
             ({"sampling": {"temperature": 1}}, "sampling is {'temperature': 1}"),

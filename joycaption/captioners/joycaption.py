@@ -209,24 +209,25 @@ class _Run:
             del self.engine  # or whoever keeps an exception would keep the KV cache with it
 
     def _admit(self, source: Iterator[Request | None]) -> Iterator[tuple[int, Caption]]:
-        """Take requests while slots are free and the source has some ready."""
-        while self.engine.room and not self.exhausted:
-            try:
-                request = next(source)
-            except StopIteration:
-                self.exhausted = True
-                return
-            if request is None:
-                return
-            position = self.positions
-            self.positions += 1
-            try:
-                prompt = self.captioner.prompt(request)
-                id = self.engine.add(prompt)
-            except Exception as error:  # whatever a picture or a prompt provokes is this request's alone
-                yield position, Caption.failed(_sentence(error))
-                return  # among a thousand broken pictures, too, ``should_stop`` is asked
-            self.running[id] = _Running(position, request.begin_with.rstrip(), len(prompt.tokens))
+        """Take one request when a slot is free: between any two of them ``should_stop`` is asked."""
+        if not self.engine.room or self.exhausted:
+            return
+        try:
+            request = next(source)
+        except StopIteration:
+            self.exhausted = True
+            return
+        if request is None:
+            return
+        position = self.positions
+        self.positions += 1
+        try:
+            prompt = self.captioner.prompt(request)
+            id = self.engine.add(prompt)
+        except Exception as error:  # whatever a picture or a prompt provokes is this request's alone
+            yield position, Caption.failed(_sentence(error))
+            return
+        self.running[id] = _Running(position, request.begin_with.rstrip(), len(prompt.tokens))
 
     def _advance(self) -> Iterator[tuple[int, Caption]]:
         """One engine step, and the captions that it ended."""

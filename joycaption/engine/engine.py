@@ -122,18 +122,17 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Step]:
-        """Start what waits in free slots, then decode one token for every running caption.
+        """Start one waiting prompt, or else decode one token for every running caption.
+
+        One or the other, so that a caller who wants to stop waits for a single prefill at most, and no first token is
+        lost when decoding fails. Prompts go first: a slot that is filled early decodes with the others.
 
         A prompt whose prefill fails is reported with its error and does not touch the others. An error while decoding
         concerns all that run, and is raised; `abort` them, and the engine can be used again.
         """
-        steps: list[Step] = []
-        while self._waiting and None in self._slots:
-            steps.append(self._start(self._waiting.popleft(), self._slots.index(None)))
-        running = [sequence for sequence in self._slots if sequence is not None]
-        if running:
-            steps += self._decode()
-        return steps
+        if self._waiting and None in self._slots:
+            return [self._start(self._waiting.popleft(), self._slots.index(None))]
+        return self._decode() if any(self._slots) else []
 
     def _start(self, sequence: _Sequence, slot: int) -> Step:
         try:

@@ -48,8 +48,8 @@ def build_prompt(
         type_id = _find_type(type, catalog)
         trained, untrained = _split_tone(type_id, tone)
         instruction = _instruction(type_id, trained, length, catalog)
-    if not instruction.strip():
-        raise PromptError("The instruction is blank. Say what to write, or leave it out.")
+    if not isinstance(instruction, str) or not instruction.strip():
+        raise PromptError(f"The instruction is {instruction!r}, but must say what to write. Leave it out for a type's.")
     parts = [instruction, *_options(extras, name, catalog)]
     if untrained:
         parts.append(f"Use a {untrained} tone.")

@@ -1,0 +1,3 @@
+"""Which ComfyUI this is taken for."""
+
+__version__ = "0.33.0"
