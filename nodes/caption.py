@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..joycaption.errors import ModelError
 from ..joycaption.types import Caption, Request, derive_seed
@@ -78,7 +78,7 @@ class JoyCaptionCaption(io.ComfyNode):
             captions = _captions(model[0], requests)
             problems = _problems(captions)
         texts = [caption.text for caption in captions]
-        return io.NodeOutput(texts, ui=ui.PreviewText("\n\n".join([*problems, *texts])))
+        return io.NodeOutput(texts, ui={"text": [*problems, *texts]})
 
 
 def _seed(seeds: list[int], position: int) -> int:
@@ -104,10 +104,11 @@ def _problems(captions: list[Caption]) -> list[str]:
     Raises:
         ModelError: all of them: then there is nothing to go on with.
     """
-    failed = [(position, caption.error) for position, caption in enumerate(captions, 1) if caption.error]
+    failed = [(position, caption.error) for position, caption in enumerate(captions, 1) if caption.error is not None]
     problems = [f"Picture {position} of {len(captions)} failed: {error}" for position, error in failed]
     if len(failed) == len(captions):
-        raise ModelError(f"input image: {failed[0][1]}" if len(failed) == 1 else " ".join(problems[:3]))
+        causes = " ".join(dict.fromkeys(error for _, error in failed[:3]))
+        raise ModelError(f"input image: all {len(failed)} failed. {causes}" if len(failed) > 1 else causes)
     for problem in problems:
         logging.warning("%s: %s", _NAME, problem)
     return problems

@@ -178,8 +178,8 @@ def check_dataset_folder(text: str) -> Path:
     if not is_allowed(folder):  # before anything is said of what is there
         raise UsageError(
             f"{folder} is outside ComfyUI's folders, and this server is reachable from other machines, so a graph may"
-            " not touch it. To allow it, add these lines to extra_model_paths.yaml and start ComfyUI again:\n"
-            f"joycaption:\n    datasets: {folder}"
+            " not touch it. To allow it, add this to extra_model_paths.yaml (its second line alone, where there is a"
+            f" joycaption section already) and start ComfyUI again:\njoycaption:\n    datasets: {folder}"
         )
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}.")

@@ -122,7 +122,9 @@ def _choices() -> list[str]:
     try:
         from ..joycaption.model.locate import list_models
 
-        names = [model.name for model in list_models(host.model_folders())]
+        found = list_models(host.model_folders())
     except ImportError:  # a library is missing: the node shall appear all the same, and say so when it runs
-        names = ["demo"]
+        return ["demo", _BETA_ONE + DOWNLOAD_NOTE]
+    # A broken model is listed too, because choosing it says why; but a begun download is none: it can be completed.
+    names = [model.name for model in found if model.name != _BETA_ONE or model.kind == "safetensors"]
     return names if _BETA_ONE in names else [*names, _BETA_ONE + DOWNLOAD_NOTE]

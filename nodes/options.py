@@ -45,6 +45,7 @@ class JoyCaptionOptions(io.ComfyNode):
                 OptionsSocket.Output("options", display_name="options"),
                 io.String.Output("prompt", display_name="prompt", tooltip="Exactly what the model is asked."),
             ],
+            is_output_node=True,  # or the page would lose the prompt that it shows when it is loaded again
         )
 
     @classmethod

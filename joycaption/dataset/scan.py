@@ -94,7 +94,7 @@ def _check(path: str | Path, recursive: bool) -> None:
     if unreadable:
         raise DatasetError(f"Cannot read the folder {unreadable[0].filename}: {unreadable[0].strerror}.")
     if path.is_dir():
-        hint = "" if recursive else "; subfolders are searched with --recursive (recursive=True)"
+        hint = "" if recursive else "; its subfolders are only searched when that is asked for (recursive)"
         raise DatasetError(f"There are no pictures in the folder {path}{hint}.")
     raise DatasetError(f"No picture matches {path}.")
 

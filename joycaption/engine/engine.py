@@ -108,7 +108,7 @@ class Engine:
         if limit is not None and needed > limit:
             raise UsageError(
                 f"The prompt takes {len(prompt.tokens)} tokens and asks for up to {prompt.sampling.max_new_tokens} "
-                f"more, but the model's context is {limit}. Shorten the prompt or lower max_new_tokens."
+                f"more, but the model's context is {limit}. Shorten the prompt, or ask for fewer new tokens."
             )
         sequence = _Sequence(next(self._ids), prompt)
         self._waiting.append(sequence)

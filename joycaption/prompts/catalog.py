@@ -193,7 +193,7 @@ _TYPES = (
 _EXTRAS = (  # id, label, sentence
     (
         "changeable_only",
-        "Only what people can change about themselves",
+        "Changeable traits only",
         "Do NOT include information about people/characters that cannot be changed (like ethnicity, gender, etc), but "
         "do still include changeable attributes (like hair style).",
     ),
@@ -207,7 +207,7 @@ _EXTRAS = (  # id, label, sentence
     ),
     (
         "camera_details",
-        "Camera and exposure, for photos",
+        "Camera details, for photos",
         "If it is a photo you MUST include information about what camera was likely used and details such as aperture, "
         "shutter speed, ISO, etc.",
     ),
@@ -223,7 +223,7 @@ _EXTRAS = (  # id, label, sentence
         "Composition",
         "Include information on the image's composition style, such as leading lines, rule of thirds, or symmetry.",
     ),
-    ("no_text", "No mention of text in the image", "Do NOT mention any text that is in the image."),
+    ("no_text", "No mention of text", "Do NOT mention any text that is in the image."),
     (
         "depth_of_field",
         "Depth of field",
@@ -231,24 +231,24 @@ _EXTRAS = (  # id, label, sentence
     ),
     (
         "light_sources",
-        "Artificial or natural light",
+        "Natural or artificial light",
         "If applicable, mention the likely use of artificial or natural lighting sources.",
     ),
     ("no_ambiguity", "No ambiguous language", "Do NOT use any ambiguous language."),
     ("content_rating", "Sfw, suggestive or nsfw", "Include whether the image is sfw, suggestive, or nsfw."),
     (
         "important_only",
-        "Only the most important elements",
+        "Only what is important",
         "ONLY describe the most important elements of the image.",
     ),
     (
         "no_artist_or_title",
-        "No artist or title of artworks",
+        "No artist or title",
         "If it is a work of art, do not include the artist's name or the title of the work.",
     ),
     (
         "orientation",
-        "Orientation and aspect ratio",
+        "Orientation and ratio",
         "Identify the image orientation (portrait, landscape, or square) and aspect ratio if obvious.",
     ),
     (
@@ -268,7 +268,7 @@ _EXTRAS = (  # id, label, sentence
     ),
     (
         "shot_size",
-        "Shot size, from close-up to wide",
+        "Shot size",
         "Mention whether the image depicts an extreme close-up, close-up, medium close-up, medium shot, cowboy shot, "
         "medium wide shot, wide shot, or extreme wide shot.",
     ),
@@ -282,7 +282,7 @@ _EXTRAS = (  # id, label, sentence
     ("mention_watermark", "Must mention a watermark", "If there is a watermark, you must mention it."),
     (
         "no_meta_phrases",
-        "No phrases such as 'This image shows'",
+        "No 'This image shows …'",
         "Your response will be used by a text-to-image model, so avoid useless meta phrases like “This image shows…”, "
         '"You are looking at...", etc.',
     ),

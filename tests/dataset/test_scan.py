@@ -166,7 +166,7 @@ def test_path_without_pictures_is_named_at_the_call(tmp_path: Path, given: str, 
 
 def test_folder_with_pictures_below_hints_at_recursive(tmp_path: Path) -> None:
     make(tmp_path, "sub/a.png")
-    with pytest.raises(DatasetError, match="--recursive"):
+    with pytest.raises(DatasetError, match="only searched when that is asked for"):
         scan([tmp_path])
     with pytest.raises(DatasetError, match="no pictures") as error:
         scan([tmp_path / "sub" / ".."], recursive=False)

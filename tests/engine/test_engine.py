@@ -232,7 +232,7 @@ class TestContext:
         engine = Engine(model, slots=1, stop_tokens=NEVER)
         one = prompt(0)
         fitting = limit - len(one.tokens)
-        with pytest.raises(UsageError, match=f"takes {len(one.tokens)} tokens.*context is {limit}.*max_new_tokens"):
+        with pytest.raises(UsageError, match=f"takes {len(one.tokens)} tokens.*context is {limit}.*fewer new tokens"):
             engine.add(replace(one, sampling=Sampling.greedy(fitting + 1)))
         assert engine.idle
         engine.add(replace(one, sampling=Sampling.greedy(fitting)))

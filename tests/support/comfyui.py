@@ -81,16 +81,18 @@ class Server:
         command = [
             str(comfyui.python), str(comfyui.folder / "main.py"), "--cpu", "--disable-api-nodes",
             "--listen", "127.0.0.1", "--port", str(self.port),
-            "--base-directory", str(folder), "--database-url", "sqlite:///:memory:",
+            "--base-directory", str(folder), "--database-url", f"sqlite:///{folder.as_posix()}/user/comfyui.db",
             "--extra-model-paths-config", str(folder / "model_paths.yaml"), *arguments,
         ]  # fmt: skip
+        asked = environment or {}
+        paths = (str(Path(__file__).parent / "cpu_torchvision"), asked.get("PYTHONPATH"))
         variables = {
             **os.environ,
-            "PYTHONPATH": str(Path(__file__).parent / "cpu_torchvision"),
             "PYTHONUNBUFFERED": "1",
             "HF_HUB_OFFLINE": "1",
             "HF_HOME": str(folder / "huggingface"),
-            **(environment or {}),
+            **asked,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         with (folder / "server.log").open("wb") as log:
             self.process = subprocess.Popen(command, env=variables, cwd=folder, stdout=log, stderr=log)

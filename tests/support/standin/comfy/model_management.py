@@ -10,7 +10,7 @@ import torch
 from .model_patcher import ModelPatcher
 
 stop_pressed = False
-memory_required: list[int] = []  # what each load was asked to leave free
+rooms: list[int] = []  # bytes that each load was asked to leave free
 _loaded: list[weakref.ref[ModelPatcher]] = []  # weak: whoever uses a model keeps it
 
 
@@ -37,7 +37,7 @@ def loaded_models() -> list[ModelPatcher]:
 def load_models_gpu(models: Sequence[ModelPatcher], memory_required: int = 0, force_full_load: bool = False) -> None:
     if not force_full_load:
         raise NotImplementedError("modules that are not made of comfy.ops cannot be loaded in part")
-    globals()["memory_required"].append(memory_required)
+    rooms.append(memory_required)
     for patcher in models:
         if patcher in loaded_models():  # it only moves to the front
             patcher.detach(unpatch_all=False)

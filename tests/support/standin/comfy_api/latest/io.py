@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from enum import Enum
 from typing import Any
@@ -123,6 +122,12 @@ class ComfyNode:
 
 
 class NodeOutput:
+    """
+    Attributes:
+        result: a value for each output.
+        ui: what the page is told.
+    """
+
     def __init__(self, *result: Any, ui: Any = None) -> None:
-        self.result: Sequence[Any] = result
-        self.ui = ui
+        self.result = result
+        self.ui: dict[str, Any] = ui.as_dict() if hasattr(ui, "as_dict") else ui or {}

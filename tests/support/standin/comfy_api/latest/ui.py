@@ -8,3 +8,6 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class PreviewText:
     value: str
+
+    def as_dict(self) -> dict[str, tuple[str]]:
+        return {"text": (self.value,)}
