@@ -139,6 +139,13 @@ class TestOnePicture:
         own = model.caption(png, prompt="Name the shapes.", length="short", sampling=GREEDY)
         assert told(own) == told(model.caption(png, prompt="Name the shapes.", sampling=GREEDY))
 
+    def test_your_own_prompt_keeps_extras_name_and_tags(self, model: CaptionModel, png: Path) -> None:
+        options: dict[str, Any] = {"extras": ["lighting"], "name": "Ada", "tags": ["a"]}
+        own = model.caption(png, prompt="Name {it}.", seed=1, sampling=WILD, **options)
+        whole = build_prompt(instruction="Name {it}.", **options)
+        assert own.prompt_tokens == len(model.captioner.prompt(Request(png, whole)).tokens)  # type: ignore[attr-defined]
+        assert own.text != model.caption(png, prompt="Name {it}.", seed=1, sampling=WILD).text
+
     def test_begin_with_and_system(self, model: CaptionModel, png: Path) -> None:
         assert model.caption(png, begin_with="A large", sampling=GREEDY).text.startswith("A large")
         default = model.caption(png, sampling=GREEDY)
@@ -193,6 +200,7 @@ class TestErrors:
             ({"extras": ["smell"]}, "extra option 'smell'"),
             ({"extras": ["name"]}, "name"),
             ({"tone": " "}, "tone is blank"),
+            ({"prompt": " "}, "instruction is ' '"),
         ],
     )
     def test_wrong_prompt_options(self, model: CaptionModel, png: Path, options: Any, message: str) -> None:
@@ -224,7 +232,7 @@ class TestErrors:
             model.caption(png, beams=3)
 
     def test_a_failure_of_the_model(self, model: CaptionModel, png: Path) -> None:
-        with pytest.raises(ModelError, match="max_new_tokens"):
+        with pytest.raises(ModelError, match="fewer new tokens"):
             model.caption(png, sampling=Sampling(max_new_tokens=10**7))
 
     @pytest.mark.parametrize("kind", [str, Path])

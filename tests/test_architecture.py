@@ -31,7 +31,9 @@ LAYERS: tuple[set[str], ...] = (
     {"cli"},
 )
 FREE = {"demo/train.py", "demo/evaluate.py"}  # commands of their own, which use everything
-HOSTS = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "nodes", "server", "joycaption"}
+INTERNALS = {"comfy", "comfy_execution", "comfyui_version", "execution", "folder_paths", "server"}  # of ComfyUI
+HOSTS = {*INTERNALS, "comfy_api", "nodes", "joycaption"}
+NODES = sorted((Path(__file__).parents[1] / "nodes").glob("*.py"))
 
 
 def imports(file: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
@@ -94,6 +96,18 @@ class TestModules:
         assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert hasattr(module, name), f"{dotted(file)} has no {name}"
+
+
+@pytest.mark.parametrize("file", NODES, ids=lambda file: file.name)
+class TestNodes:
+    def test_only_one_file_touches_comfyuis_internals(self, file: Path) -> None:
+        absolute = {name[0] for level, name in imports(file) if level == 0}
+        assert file.name == "host.py" or not absolute & INTERNALS
+
+    def test_nodes_and_library_are_imported_relatively(self, file: Path) -> None:
+        rooms = {".": {file.stem for file in NODES}, "..": {"joycaption"}}
+        for level, name in imports(file):
+            assert name[0] in rooms["." * level] if level else name[0] not in ("nodes", "joycaption")
 
 
 def test_wrong_arrows_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

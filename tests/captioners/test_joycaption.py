@@ -240,7 +240,7 @@ class TestRequests:
     def test_more_tokens_than_the_context_holds_fail_that_request(self) -> None:
         found = captions(demo().caption([request(0), request(1, tokens=1_000_000)]))
         assert found[0].error is None
-        assert "max_new_tokens" in (found[1].error or "")
+        assert "fewer new tokens" in (found[1].error or "")
 
     def test_what_is_no_request_fails_alone(self) -> None:
         mixed: list[Any] = [request(0), "picture.png", request(0)]

@@ -247,6 +247,13 @@ class TestDryRun:
         assert f"System prompt: {system}" in result.stdout
         assert "Prompt: What {is} it?\n" in result.stdout
 
+    def test_your_own_prompt_with_extras_and_a_name(self, tmp_path: Path) -> None:
+        draw_pictures(tmp_path, 1)
+        options = ("--prompt", "What {is} it?", "--extra", "lighting", "--name", "Kim")
+        result = joycaption("caption", "--dry-run", *options, tmp_path)
+        expected = build_prompt(instruction="What {is} it?", extras=["lighting"], name="Kim")
+        assert f"Prompt: {expected}\n" in result.stdout
+
     def test_tone_without_training_is_noted(self, tmp_path: Path) -> None:
         draw_pictures(tmp_path, 1)
         trained, untrained = (
@@ -262,8 +269,8 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "extra": (["--extra", "lightning"], "lighting"),
     "name option without a name": (["--extra", "name"], "needs a name"),
     "prompt and type": (["--prompt", "Hello", "--type", "booru"], "--prompt replaces --type"),
-    "prompt and name": (["--prompt", "Hello", "--name", "Kim"], "--prompt replaces --type"),
-    "blank prompt": (["--prompt", " "], "--prompt is blank"),
+    "prompt and tone": (["--prompt", "Hello", "--tone", "formal"], "--prompt replaces --type, --length and --tone"),
+    "blank prompt": (["--prompt", " "], "instruction is ' '"),
     "greedy and temperature": (["--greedy", "--temperature", "1"], "--temperature"),
     "top-p": (["--top-p", "1.5"], "top_p is 1.5"),
     "max-tokens": (["--max-tokens", "0"], "--max-tokens"),

@@ -15,7 +15,9 @@ def comfyui() -> ComfyUI:
 
 @pytest.fixture(scope="session")
 def comfy(comfyui: ComfyUI, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(comfyui, tmp_path_factory.mktemp("comfyui")) as server:
+    # With glibc, weights that are freed go back to the system at once, so that a test can see it.
+    memory = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    with Server(comfyui, tmp_path_factory.mktemp("comfyui"), environment=memory) as server:
         yield server
 
 

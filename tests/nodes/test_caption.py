@@ -30,9 +30,7 @@ BLACK = image_of(SCENES[0]) * float("nan")  # what a diffusion run leaves that w
 def caption(pack: Pack) -> Captions:
     """Run the node on the demo model, with wild sampling where nothing else is said."""
     model = pack.run("JoyCaptionLoad").result[0]
-    return lambda image, **inputs: pack.run(
-        "JoyCaptionCaption", **{"model": model, "image": image, **WILDLY, **inputs}
-    )
+    return lambda image, **inputs: pack.run("JoyCaptionCaption", **{"model": model, "image": image, **WILDLY, **inputs})
 
 
 @pytest.fixture(scope="session")
@@ -109,10 +107,11 @@ class TestFailures:
         assert shown == [first, "", last]
         assert caplog.messages == [f"JoyCaption: {problem}"]
 
-    @pytest.mark.parametrize(("pictures", "said"), [(1, "input image: .* nan"), (5, "Picture 1 of 5 failed: .* nan")])
-    def test_nothing_but_broken_pictures(self, pack: Pack, caption: Captions, pictures: int, said: str) -> None:
-        with pytest.raises(pack.NodeError, match=f"^JoyCaption: {said}"):
+    @pytest.mark.parametrize("pictures", [1, 5])
+    def test_nothing_but_broken_pictures(self, pack: Pack, caption: Captions, pictures: int) -> None:
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*from nan") as told:
             caption(BLACK.repeat(pictures, 1, 1, 1))
+        assert str(told.value).count("from nan") == 1
 
     @pytest.mark.parametrize("pictures", [1, 5])
     @pytest.mark.parametrize("where", ["custom_prompt", "system_prompt", "begin_with"])

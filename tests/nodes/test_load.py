@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,7 +71,8 @@ class TestSharing:
     def test_each_precision_is_loaded_once(self, host: Host, pack: Pack, expected: str) -> None:
         models = [load(pack, precision=precision) for precision in ("fp32", "bf16", "fp32", "bf16")]
         assert text(pack, models[0]) == expected
-        assert len({text(pack, model) for model in models}) <= 2
+        for model in models[1:]:
+            text(pack, model)
         fp32, bf16 = (model.patcher for model in models[:2])
         assert set(host.management.loaded_models()) == {fp32, bf16}
         assert fp32.size == 2 * bf16.size
@@ -115,7 +117,7 @@ class TestWeights:
         model = load(pack, "mine")
         assert text(pack, model) == expected
         shutil.rmtree(mine)
-        with pytest.raises(pack.NodeError, match="^JoyCaption: .*mine"):
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*mine"):
             text(pack, model)
 
     def test_a_damaged_file(self, mine: Path) -> None:
@@ -162,7 +164,11 @@ class TestChoices:
 
     @pytest.mark.parametrize(
         ("file", "said"),
-        [("joycaption.Q4_K_M.gguf", "GGUF files .* are not read"), ("pytorch_model.bin", "pickle"), ("config.json", "")],
+        [
+            ("joycaption.Q4_K_M.gguf", "GGUF files .* are not read"),
+            ("pytorch_model.bin", "pickle"),
+            ("config.json", ""),
+        ],
     )
     def test_a_model_that_cannot_be_used_is_listed_and_says_why(self, host: Host, file: str, said: str) -> None:
         folder = host.models / "LLavacheckpoints" / "my joycaption"
@@ -170,8 +176,7 @@ class TestChoices:
         (folder / file).write_text("{}")
         pack = Pack()
         assert folder.name in self.choices(pack)
-        with pytest.raises(AssertionError, match=f"no usable model in .*my joycaption: .*{said}"):
-            assert self.validated(pack, folder.name) is True
+        assert re.search(f"no usable model in .*my joycaption: .*{said}", str(self.validated(pack, folder.name)))
         with pytest.raises(pack.NodeError, match=f"^JoyCaption: .*my joycaption: .*{said}"):
             text(pack, load(pack, folder.name))
 
@@ -204,6 +209,15 @@ class TestWhereOthersCanAsk:
         assert not any("no usable model" in sentence for sentence in told)
         with pytest.raises(pack.NodeError):
             text(pack, load(pack, str(folder)))
+
+    def test_every_choice_can_be_used(self, host: Host, expected: str) -> None:
+        shutil.copytree(MODEL, host.models / "LLM" / "mine")
+        shutil.copytree(MODEL, host.models / "LLM" / "my models" / "number 1")  # chosen by its path
+        pack = Pack()
+        choices = pack.inputs("JoyCaptionLoad")["model"].options
+        assert len(choices) == 4
+        assert {pack.nodes["JoyCaptionLoad"].validate_inputs(model=choice) for choice in choices} == {True}
+        assert {text(pack, load(pack, choice)) for choice in choices if choice != DOWNLOAD} == {expected}
 
     def test_only_the_offered_model_is_downloaded(self, pack: Pack) -> None:
         choice = DOWNLOAD.replace("beta-one", "someone/model")
@@ -241,16 +255,16 @@ class TestDownload:
         host.at_update(3, host.press_stop)
         with pytest.raises(host.Interrupted):
             text(pack, model)
-        assert "model.safetensors" not in hub.sent or model.patcher is None
+        assert model.patcher is None
         assert text(pack, model) == expected
 
     def test_without_the_choice_nothing_is_fetched(self, pack: Pack, hub: LocalHub) -> None:
-        with pytest.raises(pack.NodeError, match="^JoyCaption: .*beta-one"):
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*beta-one"):
             text(pack, load(pack, "beta-one"))
         assert hub.seen == []
 
     def test_offline(self, pack: Pack) -> None:
-        with pytest.raises(pack.NodeError, match="^JoyCaption: .*offline"):
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*offline"):
             text(pack, load(pack, DOWNLOAD))
 
 

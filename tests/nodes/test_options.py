@@ -15,7 +15,12 @@ NODE = "JoyCaptionOptions"
 LENGTHS = ("any", "very short", "medium-length", "20", "260")
 TONES = ("", "formal", "casual", "sly {name}")
 NAMES = ("", "Ada {length}")
-EXTRAS: tuple[tuple[str, ...], ...] = ((), ("lighting",), ("no_meta_phrases", "changeable_only"), tuple(BETA_ONE.extras))
+EXTRAS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("lighting",),
+    ("no_meta_phrases", "changeable_only"),
+    tuple(BETA_ONE.extras),
+)
 
 
 def test_choices_are_the_catalogs(pack: Pack) -> None:

@@ -147,6 +147,31 @@ class TestTone:
         assert ("Use a" not in build_prompt(type_id, tone=tone)) is trained
 
 
+class TestInstruction:
+    """The user's own, in the place of type, length and tone."""
+
+    OWN = "List {{every}} {length} shape, {name}.\n"
+
+    def test_it_is_taken_as_it_is(self) -> None:
+        assert build_prompt(instruction=self.OWN) == self.OWN
+
+    def test_name_extras_and_tags_go_with_it(self) -> None:
+        built = build_prompt(instruction=self.OWN, name="Ada", extras=["camera_angle", "lighting"], tags="1girl")
+        assert built == f"1girl\n\n{self.OWN} {ADA} {LIGHTING} {ANGLE}"
+
+    def test_type_length_and_tone_have_no_say(self) -> None:
+        assert build_prompt("danbooru", "short", tone="wry", instruction="Name it.") == "Name it."
+
+    @pytest.mark.parametrize("blank", ["", "  ", "\n\t"])
+    def test_blank(self, blank: str) -> None:
+        with pytest.raises(PromptError, match="instruction is"):
+            build_prompt(instruction=blank)
+
+    def test_an_extra_that_is_unknown_is_told_all_the_same(self) -> None:
+        with pytest.raises(PromptError, match="'lightning'"):
+            build_prompt(instruction="Name it.", extras=["lightning"])
+
+
 class TestTags:
     @pytest.mark.parametrize("tags", ["1girl, {solo}", ["1girl", " {solo} "], ("1girl", "", "{solo}")])
     def test_before_a_blank_line(self, tags: str | list[str]) -> None:
