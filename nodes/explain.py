@@ -13,6 +13,8 @@ __all__ = ["NodeError", "failing_as", "of_input"]
 class NodeError(Exception):
     """What the page shows of a failed node. Its cause is in ComfyUI's log."""
 
+    __module__ = "joycaption"  # the page shows it, and the real one is the pack's path
+
 
 @contextmanager
 def failing_as(node: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,13 +162,25 @@ class ComfyPage:
         )
         return shown
 
+    def wait_for_text(self, type: str, text: str, timeout: float = 20) -> None:
+        """Wait until a node's text area shows this among other words."""
+        deadline = time.monotonic() + timeout
+        while text not in (shown := self.shown_text(type)):
+            assert time.monotonic() < deadline, f"{type} shows {shown!r}"
+            self.page.wait_for_timeout(50)
+
+    def expect_error(self, text: str) -> None:
+        """Press "View details" of the page's notice of a failed node, and wait until it says this."""
+        self.page.get_by_text("View details").first.click()
+        expect(self.page.get_by_text(text).first).to_be_visible()
+
     def open_help(self, type: str) -> Locator:
         """Select the node by its title and press the info button: the help page beside the graph."""
         left, top, right, _ = self.page.evaluate(f"type => {{ {NODE} {RECTANGLE} return rectangle }}", type)
         self.page.mouse.click((left + right) / 2, top + 12)
         self.page.get_by_test_id("info-button").click()
         panel = self.page.get_by_test_id("properties-panel").locator(".node-help-content")
-        expect(panel).to_be_visible()
+        expect(panel).not_to_be_empty()
         return panel
 
     def screenshot(self, path: Path, scale: float = 1) -> None:
