@@ -16,7 +16,7 @@ __all__ = ["NODES", "OLDEST_COMFYUI", "JoyCaptionExtension"]
 
 NODES: list[type[io.ComfyNode]] = [JoyCaptionLoad, JoyCaptionOptions, JoyCaptionCaption, JoyCaptionFolder]
 
-OLDEST_COMFYUI = (0, 11, 0)  # the first whose schemas have DynamicCombo, advanced inputs and search aliases
+OLDEST_COMFYUI = (0, 14, 0)  # the first whose schemas let a seed be fixed by default; the other features are older
 
 
 class JoyCaptionExtension(ComfyExtension):

@@ -108,7 +108,7 @@ def _problems(captions: list[Caption]) -> list[str]:
     problems = [f"Picture {position} of {len(captions)} failed: {error}" for position, error in failed]
     if len(failed) == len(captions):
         causes = " ".join(dict.fromkeys(error for _, error in failed[:3]))
-        raise ModelError(f"input image: all {len(failed)} failed. {causes}" if len(failed) > 1 else causes)
+        raise ModelError(f"None of the {len(failed)} pictures got a caption. {causes}" if len(failed) > 1 else causes)
     for problem in problems:
         logging.warning("%s: %s", _NAME, problem)
     return problems

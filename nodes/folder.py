@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,7 @@ class JoyCaptionFolder(io.ComfyNode):
         with failing_as(_NAME):
             with of_input("folder"):
                 root = _folder(folder)
-                pictures = partial(_permitted, root, recursive)
-                pictures()  # an empty folder is a mistake
+                scan([root], recursive=recursive)  # an empty folder is a mistake
             with of_input("sampling"):
                 chosen = sampling_of(sampling, max_tokens)
             settings = RunSettings(
@@ -123,12 +121,13 @@ class JoyCaptionFolder(io.ComfyNode):
                 sidecars=sidecar_format(format),
                 overwrite=existing == _OVERWRITE,
             )
-            summary, failures = _run(model, root, pictures, settings)
-            told = _told(summary)
+            summary, failures = _run(model, root, recursive, settings)
+            told = f"{summary.captioned} captioned, {summary.skipped} skipped, {len(failures)} failed."
+            told = f"{told} {summary.problem}".rstrip()
             if summary.problem:
                 raise DatasetError(told)
         shown = ui.PreviewText("\n".join([told, *failures]))
-        return io.NodeOutput(summary.captioned, summary.skipped, summary.failed, told, "\n".join(failures), ui=shown)
+        return io.NodeOutput(summary.captioned, summary.skipped, len(failures), told, "\n".join(failures), ui=shown)
 
 
 def _folder(text: str) -> Path:
@@ -146,11 +145,9 @@ def _copy_samples(folder: Path) -> None:
             shutil.copyfile(sample.path, folder / sample.path.name)
 
 
-def _run(
-    model: Model, root: Path, pictures: Callable[[], Iterator[Picture]], settings: RunSettings
-) -> tuple[RunSummary, list[str]]:
+def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tuple[RunSummary, list[str]]:
     """Caption the folder; the summary, and a line for each picture that failed."""
-    total = count(pictures())
+    total = count(scan([root], recursive=recursive))
     progress = host.Progress(total)
     failures: list[str] = []
     settled = 0
@@ -162,36 +159,25 @@ def _run(
         if result.status == "failed":
             failures.append(f"{result.picture.relative_to(root)}: {result.reason}")
 
+    def permitted() -> Iterator[Picture]:
+        for picture in scan([root], recursive=recursive):
+            if host.is_allowed(picture.path):
+                yield picture
+            else:
+                on_result(Result(picture.path, "failed", reason="it is a link to a place that a graph may not touch"))
+
     captioner = LazyCaptioner(lambda: model.ready(total, settings.sampling.max_new_tokens))
-    summary = caption_dataset(captioner, pictures(), settings, on_result=on_result, should_stop=host.interrupted)
+    summary = caption_dataset(captioner, permitted(), settings, on_result=on_result, should_stop=host.interrupted)
     return summary, failures
-
-
-def _permitted(root: Path, recursive: bool) -> Iterator[Picture]:
-    """The folder's pictures, as long as links do not lead out of what a graph may touch.
-
-    Raises:
-        DatasetError: as `scan`, there is no picture at once, the rest when it comes to it.
-    """
-    return map(_checked, scan([root], recursive=recursive))
-
-
-def _checked(picture: Picture) -> Picture:
-    if not host.is_allowed(picture.path):
-        raise DatasetError(f"{picture.path} is a link to a place that a graph may not touch.")
-    return picture
 
 
 def _contents(root: Path, recursive: bool, sidecars: SidecarFormat | None) -> str:
     """A digest of the folder's pictures, and of which of them have a caption."""
     digest = sha256()
-    for picture in _permitted(root, recursive):
+    for picture in scan([root], recursive=recursive):
+        if not host.is_allowed(picture.path):
+            continue
         state = picture.path.stat()
         captioned = sidecars is not None and bool(sidecars.read(picture.path))
         digest.update(f"{picture.name}|{state.st_size}|{state.st_mtime_ns}|{captioned}\n".encode())
     return digest.hexdigest()
-
-
-def _told(summary: RunSummary) -> str:
-    told = f"{summary.captioned} captioned, {summary.skipped} skipped, {summary.failed} failed."
-    return f"{told} {summary.problem}" if summary.problem else told

@@ -172,16 +172,22 @@ def check_dataset_folder(text: str) -> Path:
     Raises:
         UsageError: blank, no folder, or outside of what a graph may touch.
     """
-    if not text.strip():
+    path = text.strip().strip('"').strip()  # Windows copies paths with quotes
+    if not path:
         raise UsageError("it is blank; name a folder of pictures, absolute or below ComfyUI's input folder.")
-    folder = input_folder() / Path(text.strip().strip('"')).expanduser()
-    if not is_allowed(folder):  # before anything is said of what is there
+    try:
+        folder = input_folder() / Path(path).expanduser()
+        allowed = is_allowed(folder)
+        exists = allowed and folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a null byte
+        raise UsageError(f"{path[:80]!r} is no path of a folder ({error}).") from error
+    if not allowed:  # and nothing is said of what is there
         raise UsageError(
             f"{folder} is outside ComfyUI's folders, and this server is reachable from other machines, so a graph may"
             " not touch it. To allow it, add this to extra_model_paths.yaml (its second line alone, where there is a"
             f" joycaption section already) and start ComfyUI again:\njoycaption:\n    datasets: {folder}"
         )
-    if not folder.is_dir():
+    if not exists:
         raise UsageError(f"there is no folder {folder}.")
     return folder
 

@@ -6,10 +6,13 @@ from comfy_api.latest import io
 
 from ..joycaption.errors import JoyCaptionError
 from ..joycaption.model.precision import PRECISIONS
+from .explain import failing_as, of_input
 from .model import choices, files_state, shared_model
 from .sockets import ModelSocket
 
 __all__ = ["JoyCaptionLoad"]
+
+_NAME = "Load JoyCaption"
 
 
 class JoyCaptionLoad(io.ComfyNode):
@@ -17,7 +20,7 @@ class JoyCaptionLoad(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="JoyCaptionLoad",
-            display_name="Load JoyCaption",
+            display_name=_NAME,
             category="JoyCaption",
             description="Chooses a captioning model. Its weights are loaded with the first caption, and give way when"
             " other models need the memory.",
@@ -41,9 +44,10 @@ class JoyCaptionLoad(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
+    def validate_inputs(cls, model: str | None) -> bool | str:
         try:
-            files_state(model)
+            if model is not None:  # not from another node, whose value is not known yet
+                files_state(model)
         except JoyCaptionError as error:
             return str(error)
         except ImportError:
@@ -51,12 +55,13 @@ class JoyCaptionLoad(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, precision: str) -> object:
+    def fingerprint_inputs(cls, model: str | None, precision: str) -> object:
         try:
-            return files_state(model)
+            return model and files_state(model)
         except (JoyCaptionError, ImportError):
             return None
 
     @classmethod
     def execute(cls, model: str, precision: str) -> io.NodeOutput:
-        return io.NodeOutput(shared_model(model, precision))
+        with failing_as(_NAME), of_input("model"):
+            return io.NodeOutput(shared_model(model, precision))

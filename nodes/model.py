@@ -17,18 +17,18 @@ __all__ = ["DOWNLOAD_NOTE", "Model", "choices", "files_state", "shared_model"]
 
 DOWNLOAD_NOTE = " (17 GB download)"
 _BETA_ONE = "beta-one"
-_LIST_SECONDS = 5.0
+_DOWNLOAD = _BETA_ONE + DOWNLOAD_NOTE
 
 
 class Model:
-    """A model and a precision. Cheap to make; `ready` does the work.
+    """A model, by name, and a precision. Cheap to make; `ready` does the work.
 
     Attributes:
         patcher: the weights under ComfyUI's memory management, once there are any. ComfyUI looks for this name.
     """
 
-    def __init__(self, choice: str, precision: str) -> None:
-        self.choice, self.precision = choice, precision
+    def __init__(self, name: str, precision: str) -> None:
+        self.name, self.precision = name, precision
         self.patcher: Any = None
         self._captioner: JoyCaption | None = None
         self._files: object = None
@@ -46,7 +46,7 @@ class Model:
     def _opened(self) -> JoyCaption:
         from ..joycaption.captioners.joycaption import JoyCaption
 
-        folder = _find(self.choice)
+        folder = _found_or_downloaded(self.name)
         files = _state(folder)
         if self._captioner is None or files != self._files:  # another file was put in its place
             self._captioner = JoyCaption(folder, precision=self.precision, device=str(host.device()))
@@ -59,13 +59,27 @@ _models: WeakValueDictionary[tuple[str, str], Model] = WeakValueDictionary()
 
 
 def shared_model(choice: str, precision: str) -> Model:
-    return _models.setdefault((choice, precision), Model(choice, precision))
+    """The model for a choice of the list.
+
+    Raises:
+        ModelNotFound: it is not in the list.
+    """
+    name = _name_of(choice)
+    return _models.setdefault((name, precision), Model(name, precision))
 
 
-def _find(choice: str) -> Path:
+def _name_of(choice: str) -> str:
+    """The name of a listed model. A graph may ask for no other: neither for any folder of this machine nor for any
+    download."""
+    if choice in (_DOWNLOAD, *_on_this_machine()) or choice in _on_this_machine(seconds=0):  # it may have just come
+        return choice.removesuffix(DOWNLOAD_NOTE)
+    hint = f'; choose "{_DOWNLOAD}" to fetch it' if choice == _BETA_ONE else ""
+    raise ModelNotFound(f'the model "{choice}" is not on this machine{hint}.')
+
+
+def _found_or_downloaded(name: str) -> Path:
     from ..joycaption.model.download import resolve_model
 
-    name = choice.removesuffix(DOWNLOAD_NOTE)
     progress: host.Progress | None = None
 
     def on_bytes(done: int, total: int, file: str) -> None:
@@ -76,7 +90,7 @@ def _find(choice: str) -> Path:
     return resolve_model(
         name,
         folders=host.model_folders(),
-        allow_download=choice != name,
+        allow_download=name == _BETA_ONE,  # who chose it knew
         progress=on_bytes,
         should_stop=host.interrupted,
     )
@@ -87,15 +101,11 @@ def files_state(choice: str) -> object:
 
     Raises:
         CheckpointError: what is there cannot be used.
-        ModelNotFound: it is not there, and the choice does not say to download it.
+        ModelNotFound: it is not in the list.
     """
     from ..joycaption.model.locate import find_model
 
-    name = choice.removesuffix(DOWNLOAD_NOTE)
-    folder = find_model(name, folders=host.model_folders())
-    if folder is None and name == choice:
-        hint = f'; choose "{name}{DOWNLOAD_NOTE}" to fetch it' if name == _BETA_ONE else ""
-        raise ModelNotFound(f'the model "{name}" is not on this machine{hint}.')
+    folder = find_model(_name_of(choice), folders=host.model_folders())
     return folder and _state(folder)
 
 
@@ -104,27 +114,29 @@ def _state(folder: Path) -> list[tuple[str, int, int]]:
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
+def choices() -> list[str]:
+    """The models to choose from: the demo, what is on this machine, and what can be downloaded."""
+    try:
+        names = _on_this_machine()
+    except ImportError:  # a library is missing: the node shall appear all the same, and say so when it runs
+        names = ["demo"]
+    return names if _BETA_ONE in names else [*names, _DOWNLOAD]
+
+
 _listed: tuple[float, list[str]] = (float("-inf"), [])
 
 
-def choices() -> list[str]:
-    """The models to choose from: the demo, what is on this machine, and what can be downloaded.
+def _on_this_machine(seconds: float = 5.0) -> list[str]:
+    """Names of models, broken ones too, because choosing one says why. But a begun download is none: it can go on.
 
-    ComfyUI asks several times for each run, so the answer holds for a few seconds.
+    Args:
+        seconds: how long an answer holds; ComfyUI asks several times for each run.
     """
+    from ..joycaption.model.locate import list_models
+
     global _listed
-    if time.monotonic() - _listed[0] > _LIST_SECONDS:
-        _listed = time.monotonic(), _choices()
-    return _listed[1]
-
-
-def _choices() -> list[str]:
-    try:
-        from ..joycaption.model.locate import list_models
-
+    if time.monotonic() - _listed[0] >= seconds:
         found = list_models(host.model_folders())
-    except ImportError:  # a library is missing: the node shall appear all the same, and say so when it runs
-        return ["demo", _BETA_ONE + DOWNLOAD_NOTE]
-    # A broken model is listed too, because choosing it says why; but a begun download is none: it can be completed.
-    names = [model.name for model in found if model.name != _BETA_ONE or model.kind == "safetensors"]
-    return names if _BETA_ONE in names else [*names, _BETA_ONE + DOWNLOAD_NOTE]
+        names = [model.name for model in found if model.name != _BETA_ONE or model.kind == "safetensors"]
+        _listed = time.monotonic(), names
+    return _listed[1]

@@ -51,16 +51,17 @@ def pictures_of(images: Sequence[Any]) -> list[Any]:
     Raises:
         UsageError: an empty list, or something that is no IMAGE.
     """
-    if not images:
-        raise UsageError("the list is empty, so there is nothing to caption; connect pictures, or mute this node.")
     pictures: list[Any] = []
     for image in images:
         shape = list(getattr(image, "shape", ()))
         if len(shape) == 3 and shape[-1] > 4:
             raise UsageError(f"it holds a mask {shape}; put a Convert Mask to Image node between them.")
         if len(shape) != 4:
-            raise UsageError(f"it holds a {type(image).__name__} {shape or ''} instead of pictures [B, H, W, C].")
+            what = f"{type(image).__name__} {shape}" if shape else type(image).__name__
+            raise UsageError(f"it holds a {what} instead of pictures [B, H, W, C].")
         pictures += list(image)
+    if not pictures:
+        raise UsageError("the list is empty, so there is nothing to caption; connect pictures, or mute this node.")
     return pictures
 
 

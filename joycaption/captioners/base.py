@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeAlias
 from ..errors import UsageError
 from ..types import Caption, Request
 
-__all__ = ["CAPTIONERS", "Captioner", "OnText", "ShouldStop", "load_captioner"]
+__all__ = ["CAPTIONERS", "Captioner", "OnText", "ShouldStop", "check_arguments", "load_captioner"]
 
 OnText: TypeAlias = Callable[[int, str], None]
 ShouldStop: TypeAlias = Callable[[], bool]
@@ -57,6 +57,19 @@ class Captioner(Protocol):
     def close(self) -> None:
         """Free the model's memory. The captioner stays usable: the next call loads it again."""
         ...
+
+
+def check_arguments(requests: object, on_text: object, should_stop: object) -> None:
+    """What every ``caption`` does first.
+
+    Raises:
+        UsageError: a wrong argument.
+    """
+    if isinstance(requests, Request | str | bytes) or not isinstance(requests, Iterable):
+        raise UsageError(f"requests must be an iterable of Request, not {type(requests).__name__}.")
+    for name, callback in (("on_text", on_text), ("should_stop", should_stop)):
+        if callback is not None and not callable(callback):
+            raise UsageError(f"{name} must be callable, not {type(callback).__name__}.")
 
 
 # Where each captioner's ``load`` function is; imported when it is asked for.

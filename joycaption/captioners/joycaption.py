@@ -24,7 +24,7 @@ from ..model.llava import Llava
 from ..model.precision import choose_device, choose_precision
 from ..prompts import DEFAULT_SYSTEM_PROMPT
 from ..types import Caption, FinishReason, Request
-from .base import OnText, ShouldStop
+from .base import OnText, ShouldStop, check_arguments
 
 __all__ = ["JoyCaption", "Progress", "load"]
 
@@ -129,11 +129,7 @@ class JoyCaption:
         on_text: OnText | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Iterator[tuple[int, Caption]]:
-        if isinstance(requests, Request | str | bytes) or not isinstance(requests, Iterable):
-            raise UsageError(f"requests must be an iterable of Request, not {type(requests).__name__}.")
-        for name, callback in (("on_text", on_text), ("should_stop", should_stop)):
-            if callback is not None and not callable(callback):
-                raise UsageError(f"{name} must be callable, not {type(callback).__name__}.")
+        check_arguments(requests, on_text, should_stop)
         slots = min(self.batch_size, len(requests)) if isinstance(requests, Sequence) else self.batch_size
         engine = Engine(self.load(should_stop=should_stop), slots=max(1, slots), stop_tokens=self.chat.stop_tokens)
         return _Run(self, engine, on_text, should_stop or (lambda: False)).results(iter(requests))

@@ -7,7 +7,7 @@ from itertools import chain
 
 from ..errors import Cancelled
 from ..types import Caption, Request
-from .base import Captioner, OnText, ShouldStop
+from .base import Captioner, OnText, ShouldStop, check_arguments
 
 __all__ = ["LazyCaptioner"]
 
@@ -30,16 +30,25 @@ class LazyCaptioner:
         on_text: OnText | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Iterator[tuple[int, Caption]]:
-        source = iter(requests)
-        first = next(source, None)
-        if first is None:
+        check_arguments(requests, on_text, should_stop)
+        return self._captions(iter(requests), on_text, should_stop or (lambda: False))
+
+    def _captions(
+        self, source: Iterator[Request | None], on_text: OnText | None, should_stop: ShouldStop
+    ) -> Iterator[tuple[int, Caption]]:
+        for request in source:
+            if should_stop():
+                return
+            if request is not None:
+                break  # until now there was nothing ready
+        else:
             return
         try:
             self._captioner = self._open()
         except Cancelled:
             yield 0, Caption(text="", finish_reason="interrupted")
             return
-        yield from self._captioner.caption(chain([first], source), on_text=on_text, should_stop=should_stop)
+        yield from self._captioner.caption(chain([request], source), on_text=on_text, should_stop=should_stop)
 
     def close(self) -> None:
         if self._captioner is not None:

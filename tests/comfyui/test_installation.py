@@ -26,7 +26,7 @@ def test_an_old_comfyui_starts_and_gets_one_sentence(comfyui: ComfyUI, tmp_path:
         with Client(server) as client:
             assert client.object_info("JoyCaptionLoad") is None
         log = server.log()
-    assert log.count("JoyCaption needs ComfyUI 0.11.0 or later, and this is 0.3.64: update ComfyUI.") == 1
+    assert log.count("JoyCaption needs ComfyUI 0.14.0 or later, and this is 0.3.64: update ComfyUI.") == 1
     assert "Traceback" not in log
     assert "IMPORT FAILED" not in log
 

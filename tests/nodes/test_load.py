@@ -187,8 +187,8 @@ class TestChoices:
     @pytest.mark.parametrize("name", ["no-such-model", "someone/model"])
     def test_an_unknown_model(self, pack: Pack, name: str) -> None:
         assert self.validated(pack, name) == f'the model "{name}" is not on this machine.'
-        with pytest.raises(pack.NodeError, match=f"^JoyCaption: .*{name}"):
-            text(pack, load(pack, name))
+        with pytest.raises(pack.NodeError, match=f"^Load JoyCaption: input model: .*{name}"):
+            load(pack, name)
 
     def test_what_is_linked_is_not_known_before_the_run(self, pack: Pack) -> None:
         assert self.validated(pack, None) is True
@@ -259,8 +259,8 @@ class TestDownload:
         assert text(pack, model) == expected
 
     def test_without_the_choice_nothing_is_fetched(self, pack: Pack, hub: LocalHub) -> None:
-        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*beta-one"):
-            text(pack, load(pack, "beta-one"))
+        with pytest.raises(pack.NodeError, match=r"^Load JoyCaption: input model: .*beta-one"):
+            load(pack, "beta-one")
         assert hub.seen == []
 
     def test_offline(self, pack: Pack) -> None:
