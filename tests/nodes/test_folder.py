@@ -302,13 +302,12 @@ class TestWhereOthersCanAsk:
     ) -> None:
         before = fingerprint(pictures)
         (pictures / "scene 9.png").symlink_to(outside / "scene 0.png")
+        assert fingerprint(pictures) == before, "nothing of it is looked at"
         draw_picture(pictures / "scene 99.png")
         captioned, skipped, failed, _, failures = run(pictures)
         assert (captioned, skipped, failed) == (5, 0, 1)
         assert failures == "scene 9.png: it is a link to a place that a graph may not touch"
         assert "scene 9.txt" not in captions_in(pictures)
-        (outside / "scene 0.png").touch()
-        assert fingerprint(pictures) != before, "of its own pictures alone"
 
     def test_a_subfolder_that_is_a_link_out(self, pack: Pack, run: Run, pictures: Path, outside: Path) -> None:
         (pictures / "sub").symlink_to(outside)
