@@ -148,14 +148,14 @@ def _copy_samples(folder: Path) -> None:
 def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tuple[RunSummary, list[str]]:
     """Caption the folder; the summary, and a line for each picture that failed."""
     total = count(scan([root], recursive=recursive))
-    progress = host.Progress(total)
+    progress = host.Progress()
     failures: list[str] = []
     settled = 0
 
     def on_result(result: Result) -> None:
         nonlocal settled
         settled += 1
-        progress.set(settled)
+        progress.set(settled, total)
         if result.status == "failed":
             failures.append(f"{result.picture.relative_to(root)}: {result.reason}")
 

@@ -65,18 +65,18 @@ def interrupted() -> Literal[False]:
 class Progress:
     """The bar on the node that is running."""
 
-    def __init__(self, total: int) -> None:
-        self._bar = comfy.utils.ProgressBar(total)
+    def __init__(self) -> None:
+        self._bar = comfy.utils.ProgressBar(1)
 
-    def set(self, done: int) -> None:
-        self._bar.update_absolute(done)
+    def set(self, done: int, total: int) -> None:
+        self._bar.update_absolute(done, total)
 
 
 class CaptionProgress(Progress):
     """A bar that moves with every decode step and never back: each caption is worth its longest possible length."""
 
     def __init__(self, captions: int, max_tokens: int) -> None:
-        super().__init__(captions * max_tokens)
+        super().__init__()
         self._captions, self._max_tokens = captions, max_tokens
         self._done = self._steps = 0
 
@@ -84,12 +84,15 @@ class CaptionProgress(Progress):
         """A decode step: for ``should_stop``."""
         if self._done < self._captions:
             self._steps = min(self._steps + 1, self._max_tokens - 1)
-            self.set(self._done * self._max_tokens + self._steps)
+            self._show()
         return interrupted()
 
     def captioned(self) -> None:
         self._done, self._steps = self._done + 1, 0
-        self.set(self._done * self._max_tokens)
+        self._show()
+
+    def _show(self) -> None:
+        self.set(self._done * self._max_tokens + self._steps, self._captions * self._max_tokens)
 
 
 # --- memory ---
@@ -114,16 +117,10 @@ class JoyCaptionWeights(torch.nn.Module):
 
     def on_load(self, patcher: ModelPatcher, *_: object) -> None:
         """Room has been made: read the weights onto the device, unless they are there."""
-        progress: Progress | None = None
-
-        def on_bytes(stage: str, done: int, total: int) -> None:
-            nonlocal progress
-            progress = progress or Progress(total)
-            progress.set(done)
-
+        progress = Progress()
         try:
             with torch.inference_mode(False):  # ComfyUI's is on, and would mark the weights for good
-                self.captioner.load(on_bytes, interrupted)
+                self.captioner.load(lambda _, done, total: progress.set(done, total), interrupted)
         except BaseException:
             patcher.detach()  # or ComfyUI would go on believing that they are loaded
             raise

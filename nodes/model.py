@@ -80,18 +80,12 @@ def _name_of(choice: str) -> str:
 def _found_or_downloaded(name: str) -> Path:
     from ..joycaption.model.download import resolve_model
 
-    progress: host.Progress | None = None
-
-    def on_bytes(done: int, total: int, file: str) -> None:
-        nonlocal progress
-        progress = progress or host.Progress(total)
-        progress.set(done)
-
+    progress = host.Progress()
     return resolve_model(
         name,
         folders=host.model_folders(),
         allow_download=name == _BETA_ONE,  # who chose it knew
-        progress=on_bytes,
+        progress=lambda done, total, _: progress.set(done, total),
         should_stop=host.interrupted,
     )
 

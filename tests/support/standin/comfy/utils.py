@@ -12,8 +12,10 @@ class ProgressBar:
     def __init__(self, total: int) -> None:
         self.total = total
         self.values: list[int] = []
-        bars.append(self)
 
-    def update_absolute(self, value: int) -> None:
+    def update_absolute(self, value: int, total: int | None = None) -> None:
+        if not self.values:
+            bars.append(self)  # the page shows nothing before
+        self.total = self.total if total is None else total
         self.values.append(value)
         on_update()
