@@ -1,10 +1,11 @@
-"""What the nodes cost and gain in a real ComfyUI on the CPU: ``python -m benchmarks.comfyui``.
+"""What the nodes cost and gain in a real ComfyUI: ``python -m benchmarks.comfyui [--gpu]``.
 
 Measures, each against its bound:
 - start-up with the pack against start-up without it, alternating
 - fifty pictures of seven sizes as one list against fifty single runs, alternating (random model of 26 million weights,
   64 picture tokens, 100 new tokens each)
 - interrupts at random moments, loading included: from the request to the graph's end
+- with ``--gpu``: the graphics memory that the weights take, and that "Unload models" gives back
 
 ComfyUI is looked for as the tests do (COMFYUI_PATH, COMFYUI_PYTHON).
 """
@@ -17,9 +18,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from PIL import Image
 from rich.console import Console
@@ -40,21 +42,24 @@ REPEATS = 3
 TOKENS = 100
 
 
+Row: TypeAlias = tuple[str, str, str]
+
+
 @contextmanager
-def running(pack: bool = True) -> Iterator[Server]:
+def running(gpu: bool, pack: bool = True) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
         packs = None if pack else {}
-        with Server(ComfyUI.found(), Path(folder), packs=packs) as server:
+        with Server(ComfyUI.found(), Path(folder), gpu=gpu, packs=packs) as server:
             yield server
 
 
-def start_up() -> list[tuple[str, str, str]]:
+def start_up(gpu: bool) -> list[Row]:
     seconds: dict[bool, list[float]] = {True: [], False: []}
     imports = []
     for turn in range(2 * REPEATS + 2):
         pack = turn % 2 == 0
         started = time.monotonic()
-        with running(pack) as server:
+        with running(gpu, pack) as server:
             if turn >= 2:  # the first of each fills the system's file cache
                 seconds[pack].append(time.monotonic() - started)
             if pack:
@@ -78,7 +83,7 @@ def prepare(server: Server) -> list[str]:
     return names
 
 
-def one_list_against_single_runs(client: Client, names: list[str]) -> list[tuple[str, str, str]]:
+def one_list_against_single_runs(client: Client, names: list[str]) -> list[Row]:
     lists, singles = [], []
     client.run(graphs.single(names[0], "random", max_tokens=TOKENS))
     for seed in range(1, REPEATS + 1):  # greedy: the seed only keeps ComfyUI from giving the cached captions
@@ -107,7 +112,7 @@ def one_list_against_single_runs(client: Client, names: list[str]) -> list[tuple
     ]
 
 
-def interrupts(client: Client, names: list[str]) -> list[tuple[str, str, str]]:
+def interrupts(client: Client, names: list[str]) -> list[Row]:
     moments, waits = random.Random(0), []
     seed = 1000
     while len(waits) < 20:
@@ -126,12 +131,35 @@ def interrupts(client: Client, names: list[str]) -> list[tuple[str, str, str]]:
     return [("20 interrupts until the graph has stopped", shown, "200 ms after a step or shard")]
 
 
+def graphics_memory(client: Client, names: list[str]) -> list[Row]:
+    def free() -> int:
+        (device,) = client.http.get("/system_stats").json()["devices"]
+        return int(device["vram_free"])
+
+    before = unload(client, free)
+    client.run(graphs.single(names[0], "random", max_tokens=TOKENS, seed=2000))
+    loaded = free()
+    after = unload(client, free)
+    taken, kept = (f"{(before - then) / 2**20:.0f} MB" for then in (loaded, after))
+    return [("graphics memory with the weights loaded", taken, ""), ("the same after Unload models", kept, "about 0")]
+
+
+def unload(client: Client, free: Callable[[], int]) -> int:
+    for _ in range(10):  # ComfyUI may sleep through the first request
+        client.free(unload_models=True, free_memory=False)
+        time.sleep(0.3)
+    return free()
+
+
 def main() -> None:
-    rows = start_up()
-    with running() as server, Client(server) as client:
+    gpu = "--gpu" in sys.argv
+    rows = start_up(gpu)
+    with running(gpu) as server, Client(server) as client:
         names = prepare(server)
         rows += one_list_against_single_runs(client, names)
         rows += interrupts(client, names)
+        if gpu:
+            rows += graphics_memory(client, names)
     table = Table("what", "measured", "bound")
     for row in rows:
         table.add_row(*row)

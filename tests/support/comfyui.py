@@ -65,6 +65,7 @@ class Server:
         comfyui: ComfyUI,
         folder: Path,
         *arguments: str,
+        gpu: bool = False,
         packs: Mapping[str, Path] | None = None,
         model_paths: str = "",
         environment: Mapping[str, str] | None = None,
@@ -79,7 +80,7 @@ class Server:
         self.port = _free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         command = [
-            str(comfyui.python), str(comfyui.folder / "main.py"), "--cpu", "--disable-api-nodes",
+            str(comfyui.python), str(comfyui.folder / "main.py"), *(() if gpu else ("--cpu",)), "--disable-api-nodes",
             "--listen", "127.0.0.1", "--port", str(self.port),
             "--base-directory", str(folder), "--database-url", f"sqlite:///{folder.as_posix()}/user/comfyui.db",
             "--extra-model-paths-config", str(folder / "model_paths.yaml"), *arguments,
