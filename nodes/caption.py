@@ -12,7 +12,7 @@ from ..joycaption.types import Caption, Request, derive_seed
 from . import host
 from .explain import failing_as, of_input
 from .model import Model
-from .sockets import ModelSocket, Options, along, pictures_of
+from .sockets import ModelSocket, Options, along, check_lists, pictures_of
 from .writing import sampling_of, system_of, writing_inputs
 
 __all__ = ["JoyCaptionCaption"]
@@ -54,16 +54,19 @@ class JoyCaptionCaption(io.ComfyNode):
         custom_prompt: list[str],
         begin_with: list[str],
         system_prompt: list[str],
-        sampling: dict[str, list[Any]],
         seed: list[int],
         max_tokens: list[int],
+        sampling: dict[str, list[Any]] | None = None,
         options: list[Options] | None = None,
     ) -> io.NodeOutput:
         with failing_as(_NAME):
+            texts = {"custom_prompt": custom_prompt, "begin_with": begin_with, "system_prompt": system_prompt}
+            check_lists(model=model, **texts, **(sampling or {}), seed=seed, max_tokens=max_tokens)
             with of_input("image"):
                 pictures = pictures_of(image)
             with of_input("sampling"):
-                chosen = sampling_of({name: values[0] for name, values in sampling.items()}, max_tokens[0])
+                choice = {name: values[0] for name, values in (sampling or {}).items()}
+                chosen = sampling_of(choice, max_tokens[0])
             requests = [
                 Request(
                     picture,
@@ -77,19 +80,20 @@ class JoyCaptionCaption(io.ComfyNode):
             ]
             captions = _captions(model[0], requests)
             problems = _problems(captions)
-        texts = [caption.text for caption in captions]
-        return io.NodeOutput(texts, ui={"text": [*problems, *texts]})
+        written = [caption.text for caption in captions]
+        return io.NodeOutput(written, ui={"text": [*problems, *written]})
 
 
 def _seed(seeds: list[int], position: int) -> int:
     """A seed of its own for every picture, which does not depend on the others."""
-    return seeds[position] if position < len(seeds) else derive_seed(seeds[-1], position)
+    seed = along(seeds, position)
+    return seed if position < len(seeds) else derive_seed(seed, position)
 
 
 def _captions(model: Model, requests: list[Request]) -> list[Caption]:
     """Captions in the order of the requests, as one run."""
     max_tokens = requests[0].sampling.max_new_tokens
-    captioner = model.ready(len(requests), max_tokens)
+    captioner = model.ready(max_tokens, len(requests))
     progress = host.CaptionProgress(len(requests), max_tokens)
     captions: dict[int, Caption] = {}
     for position, caption in captioner.caption(requests, should_stop=progress.step):
@@ -104,11 +108,15 @@ def _problems(captions: list[Caption]) -> list[str]:
     Raises:
         ModelError: all of them: then there is nothing to go on with.
     """
-    failed = [(position, caption.error) for position, caption in enumerate(captions, 1) if caption.error is not None]
+    failed = [
+        (position, caption.error or "the model wrote nothing.")
+        for position, caption in enumerate(captions, 1)
+        if not caption.complete
+    ]
     problems = [f"Picture {position} of {len(captions)} failed: {error}" for position, error in failed]
     if len(failed) == len(captions):
         causes = " ".join(dict.fromkeys(error for _, error in failed[:3]))
-        raise ModelError(f"None of the {len(failed)} pictures got a caption. {causes}" if len(failed) > 1 else causes)
+        raise ModelError(f"no picture of image got a caption. {causes}")
     for problem in problems:
         logging.warning("%s: %s", _NAME, problem)
     return problems

@@ -18,11 +18,13 @@ class NodeError(Exception):
 
 @contextmanager
 def failing_as(node: str) -> Iterator[None]:
-    """Raise what the library raises on purpose, and what a missing library provokes, as a `NodeError`."""
+    """Raise what the library raises on purpose, and what a disk or a missing library provokes, as a `NodeError`."""
     try:
         yield
     except JoyCaptionError as error:
         raise NodeError(f"{node}: {error}") from error
+    except OSError as error:
+        raise NodeError(f"{node}: {error.filename or 'a file'} cannot be used: {error.strerror or error}.") from error
     except ImportError as error:
         raise NodeError(
             f"{node}: the library {error.name or 'that it needs'} is missing or broken ({error}). Install it with"

@@ -35,6 +35,7 @@ __all__ = ["SAMPLE_FOLDER", "JoyCaptionFolder"]
 
 _NAME = "JoyCaption Folder"
 _SKIP, _OVERWRITE = "skip", "overwrite"
+_FAILURES_SHOWN = 5  # in an error
 SAMPLE_FOLDER = "joycaption samples"  # below the input folder; made when the example workflow asks for it
 
 
@@ -84,9 +85,11 @@ class JoyCaptionFolder(io.ComfyNode):
         cls, folder: str | None, recursive: bool, format: str, existing: str, **_: Any
     ) -> str | float:
         """Another one when pictures were added, changed or removed, or, where that counts, their captions."""
+        if None in (folder, recursive, format, existing):
+            return float("nan")  # from other nodes, whose values are not known yet
         try:
             sidecars = sidecar_format(format) if existing == _SKIP else None
-            return _contents(host.check_dataset_folder(folder or ""), recursive, sidecars)
+            return _contents(host.check_dataset_folder(str(folder)), recursive, sidecars)
         except (UsageError, DatasetError, OSError):
             return float("nan")  # run, and say what is wrong
 
@@ -99,11 +102,11 @@ class JoyCaptionFolder(io.ComfyNode):
         custom_prompt: str,
         begin_with: str,
         system_prompt: str,
-        sampling: dict[str, Any],
         seed: int,
         max_tokens: int,
         format: str,
         existing: str,
+        sampling: dict[str, Any] | None = None,
         options: Options | None = None,
     ) -> io.NodeOutput:
         with failing_as(_NAME):
@@ -124,8 +127,8 @@ class JoyCaptionFolder(io.ComfyNode):
             summary, failures = _run(model, root, recursive, settings)
             told = f"{summary.captioned} captioned, {summary.skipped} skipped, {len(failures)} failed."
             told = f"{told} {summary.problem}".rstrip()
-            if summary.problem:
-                raise DatasetError(told)
+            if summary.problem or (failures and not summary.captioned + summary.skipped):
+                raise DatasetError("\n".join([told, *failures[:_FAILURES_SHOWN]]))
         shown = ui.PreviewText("\n".join([told, *failures]))
         return io.NodeOutput(summary.captioned, summary.skipped, len(failures), told, "\n".join(failures), ui=shown)
 
@@ -141,13 +144,16 @@ def _copy_samples(folder: Path) -> None:
     """Sample pictures to try the node on; not into the pack's own folder, which may be read-only."""
     folder.mkdir(parents=True, exist_ok=True)
     for sample in scan([SAMPLES]):
-        if not (folder / sample.path.name).exists():
-            shutil.copyfile(sample.path, folder / sample.path.name)
+        target = folder / sample.path.name
+        if not target.exists():
+            unfinished = target.with_name(f".{target.name}.tmp")
+            shutil.copyfile(sample.path, unfinished)
+            unfinished.replace(target)
 
 
 def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tuple[RunSummary, list[str]]:
     """Caption the folder; the summary, and a line for each picture that failed."""
-    total = count(scan([root], recursive=recursive))
+    total = count(picture for picture in scan([root], recursive=recursive) if not host.interrupted())
     progress = host.Progress()
     failures: list[str] = []
     settled = 0
@@ -159,23 +165,28 @@ def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tu
         if result.status == "failed":
             failures.append(f"{result.picture.relative_to(root)}: {result.reason}")
 
-    def permitted() -> Iterator[Picture]:
+    def pictures() -> Iterator[Picture]:
         for picture in scan([root], recursive=recursive):
-            if host.is_allowed(picture.path):
+            if _permitted(picture):
                 yield picture
             else:
                 on_result(Result(picture.path, "failed", reason="it is a link to a place that a graph may not touch"))
 
-    captioner = LazyCaptioner(lambda: model.ready(total, settings.sampling.max_new_tokens))
-    summary = caption_dataset(captioner, permitted(), settings, on_result=on_result, should_stop=host.interrupted)
+    captioner = LazyCaptioner(lambda: model.ready(settings.sampling.max_new_tokens))
+    summary = caption_dataset(captioner, pictures(), settings, on_result=on_result, should_stop=host.interrupted)
     return summary, failures
+
+
+def _permitted(picture: Picture) -> bool:
+    """Whether links lead neither the picture nor the caption beside it out of what a graph may touch."""
+    return host.is_allowed(picture.path) and host.is_allowed(picture.path.parent)
 
 
 def _contents(root: Path, recursive: bool, sidecars: SidecarFormat | None) -> str:
     """A digest of the folder's pictures, and of which of them have a caption."""
     digest = sha256()
     for picture in scan([root], recursive=recursive):
-        if not host.is_allowed(picture.path):
+        if not _permitted(picture):
             continue
         state = picture.path.stat()
         captioned = sidecars is not None and bool(sidecars.read(picture.path))

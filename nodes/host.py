@@ -6,6 +6,7 @@ The only file that imports ``comfy``, ``folder_paths`` or ``comfyui_version``: w
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,8 +123,9 @@ class JoyCaptionWeights(torch.nn.Module):
             with torch.inference_mode(False):  # ComfyUI's is on, and would mark the weights for good
                 self.captioner.load(lambda _, done, total: progress.set(done, total), interrupted)
         except BaseException:
-            patcher.detach()  # or ComfyUI would go on believing that they are loaded
+            patcher.detach()  # after an interrupt, ComfyUI would go on believing that they are loaded
             raise
+        self.model_loaded_weight_memory = self.captioner.weight_bytes  # with --novram ComfyUI takes it for 0
 
     def on_detach(self, patcher: ModelPatcher, unpatch_all: bool) -> None:
         if unpatch_all:  # else the patcher only changes its place in ComfyUI's list
@@ -191,15 +193,18 @@ def check_dataset_folder(text: str) -> Path:
 
 def is_allowed(path: Path) -> bool:
     """Whether a graph may touch a file or folder, wherever its ``..`` and links lead."""
-    return _only_this_machine() or any(folder_paths.is_within_directory(root, str(path)) for root in _own_folders())
+    if _only_this_machine():
+        return True
+    real = Path(os.path.realpath(path))
+    return any(real.is_relative_to(os.path.realpath(root)) for root in _own_folders())
 
 
 def _own_folders() -> Iterator[str]:
     yield folder_paths.get_input_directory()
     yield folder_paths.get_output_directory()
     yield folder_paths.get_temp_directory()
-    for paths, _ in folder_paths.folder_names_and_paths.values():
-        yield from paths
+    for entry in folder_paths.folder_names_and_paths.values():  # (paths, suffixes), and more from some packs
+        yield from entry[0]
 
 
 def _only_this_machine() -> bool:

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..joycaption.errors import JoyCaptionError
 from ..joycaption.model.precision import PRECISIONS
 from .explain import failing_as, of_input
-from .model import choices, files_state, shared_model
+from .model import check_choice, choices, files_state, shared_model
 from .sockets import ModelSocket
 
 __all__ = ["JoyCaptionLoad"]
@@ -47,7 +47,7 @@ class JoyCaptionLoad(io.ComfyNode):
     def validate_inputs(cls, model: str | None) -> bool | str:
         try:
             if model is not None:  # not from another node, whose value is not known yet
-                files_state(model)
+                check_choice(model)
         except JoyCaptionError as error:
             return str(error)
         except ImportError:

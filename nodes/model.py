@@ -13,7 +13,7 @@ from . import host
 if TYPE_CHECKING:
     from ..joycaption.captioners.joycaption import JoyCaption
 
-__all__ = ["DOWNLOAD_NOTE", "Model", "choices", "files_state", "shared_model"]
+__all__ = ["DOWNLOAD_NOTE", "Model", "check_choice", "choices", "files_state", "shared_model"]
 
 DOWNLOAD_NOTE = " (17 GB download)"
 _BETA_ONE = "beta-one"
@@ -21,32 +21,38 @@ _DOWNLOAD = _BETA_ONE + DOWNLOAD_NOTE
 
 
 class Model:
-    """A model, by name, and a precision. Cheap to make; `ready` does the work.
+    """A model, by its label in the list, and a precision. Cheap to make; `ready` does the work.
 
     Attributes:
         patcher: the weights under ComfyUI's memory management, once there are any. ComfyUI looks for this name.
     """
 
-    def __init__(self, name: str, precision: str) -> None:
-        self.name, self.precision = name, precision
+    def __init__(self, label: str, precision: str) -> None:
+        self.label, self.precision = label, precision
         self.patcher: Any = None
         self._captioner: JoyCaption | None = None
         self._files: object = None
 
-    def ready(self, captions: int, max_tokens: int) -> JoyCaption:
-        """The captioner, its weights on the device, and room for that many captions (as far as it runs them at once).
+    def ready(self, max_tokens: int, captions: int | None = None) -> JoyCaption:
+        """The captioner, its weights on the device, and room for the captions.
+
+        Args:
+            max_tokens: the longest caption.
+            captions: how many there will be, where that is known.
 
         Raises:
             ModelError, UsageError: it cannot be found, downloaded or loaded.
         """
         captioner = self._opened()
-        host.make_room(self.patcher, captioner.working_bytes(captions, max_tokens))
+        host.make_room(self.patcher, captioner.working_bytes(max_tokens, captions))
         return captioner
 
     def _opened(self) -> JoyCaption:
         from ..joycaption.captioners.joycaption import JoyCaption
+        from ..joycaption.model.locate import check_folder
 
-        folder = _found_or_downloaded(self.name)
+        folder = _folder_of(self.label) or _downloaded()
+        check_folder(folder)
         files = _state(folder)
         if self._captioner is None or files != self._files:  # another file was put in its place
             self._captioner = JoyCaption(folder, precision=self.precision, device=str(host.device()))
@@ -64,43 +70,72 @@ def shared_model(choice: str, precision: str) -> Model:
     Raises:
         ModelNotFound: it is not in the list.
     """
-    name = _name_of(choice)
-    return _models.setdefault((name, precision), Model(name, precision))
+    _folder_of(choice)
+    key = choice.removesuffix(DOWNLOAD_NOTE), precision
+    return _models.setdefault(key, Model(choice, precision))
 
 
-def _name_of(choice: str) -> str:
-    """The name of a listed model. A graph may ask for no other: neither for any folder of this machine nor for any
-    download."""
-    if choice in (_DOWNLOAD, *_on_this_machine()) or choice in _on_this_machine(seconds=0):  # it may have just come
-        return choice.removesuffix(DOWNLOAD_NOTE)
-    hint = f'; choose "{_DOWNLOAD}" to fetch it' if choice == _BETA_ONE else ""
-    raise ModelNotFound(f'the model "{choice}" is not on this machine{hint}.')
+def check_choice(choice: str) -> None:
+    """Make sure that a choice can be used.
 
+    Raises:
+        ModelNotFound: it is not in the list.
+        CheckpointError: what is there is broken or of a kind that is not supported.
+    """
+    from ..joycaption.model.locate import check_folder
 
-def _found_or_downloaded(name: str) -> Path:
-    from ..joycaption.model.download import resolve_model
-
-    progress = host.Progress()
-    return resolve_model(
-        name,
-        folders=host.model_folders(),
-        allow_download=name == _BETA_ONE,  # who chose it knew
-        progress=lambda done, total, _: progress.set(done, total),
-        should_stop=host.interrupted,
-    )
+    if folder := _folder_of(choice):
+        check_folder(folder)
 
 
 def files_state(choice: str) -> object:
-    """What changes when a model's files change; None when it is not on this machine.
+    """What changes when a model's files change.
+
+    The choice that downloads has nothing to compare: were it another before and after, ComfyUI would drop the model
+    that the download brought, and load it again.
 
     Raises:
-        CheckpointError: what is there cannot be used.
         ModelNotFound: it is not in the list.
     """
-    from ..joycaption.model.locate import find_model
-
-    folder = find_model(_name_of(choice), folders=host.model_folders())
+    folder = None if choice == _DOWNLOAD else _folder_of(choice)
     return folder and _state(folder)
+
+
+def choices() -> list[str]:
+    """The models to choose from: the demo, what is on this machine, and what can be downloaded."""
+    try:
+        labels = list(_on_this_machine())
+    except ImportError:  # a library is missing: the node shall appear all the same, and say so when it runs
+        labels = ["demo"]
+    return labels if _BETA_ONE in labels else [*labels, _DOWNLOAD]
+
+
+def _folder_of(choice: str) -> Path | None:
+    """Where a listed model lies; None: it is to be downloaded.
+
+    A graph may ask for no other: neither for any folder of this machine nor for any download.
+
+    Raises:
+        ModelNotFound: it is not in the list.
+    """
+    label = choice.removesuffix(DOWNLOAD_NOTE)
+    folder = _on_this_machine().get(label) or _on_this_machine(seconds=0).get(label)  # it may have just come
+    if folder is None and choice != _DOWNLOAD:
+        hint = f'; choose "{_DOWNLOAD}" to fetch it' if choice == _BETA_ONE else ""
+        raise ModelNotFound(f'the model "{choice}" is not on this machine{hint}.')
+    return folder
+
+
+def _downloaded() -> Path:
+    from ..joycaption.model.download import download_model
+    from ..joycaption.model.locate import KNOWN_MODELS
+
+    progress = host.Progress()
+    return download_model(
+        KNOWN_MODELS[_BETA_ONE],
+        progress=lambda done, total, _: progress.set(done, total),
+        should_stop=host.interrupted,
+    )
 
 
 def _state(folder: Path) -> list[tuple[str, int, int]]:
@@ -108,20 +143,11 @@ def _state(folder: Path) -> list[tuple[str, int, int]]:
     return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
-def choices() -> list[str]:
-    """The models to choose from: the demo, what is on this machine, and what can be downloaded."""
-    try:
-        names = _on_this_machine()
-    except ImportError:  # a library is missing: the node shall appear all the same, and say so when it runs
-        names = ["demo"]
-    return names if _BETA_ONE in names else [*names, _DOWNLOAD]
+_listed: tuple[float, dict[str, Path]] = (float("-inf"), {})
 
 
-_listed: tuple[float, list[str]] = (float("-inf"), [])
-
-
-def _on_this_machine(seconds: float = 5.0) -> list[str]:
-    """Names of models, broken ones too, because choosing one says why. But a begun download is none: it can go on.
+def _on_this_machine(seconds: float = 5.0) -> dict[str, Path]:
+    """Where each listed model lies. Broken ones are listed too, because choosing one says why.
 
     Args:
         seconds: how long an answer holds; ComfyUI asks several times for each run.
@@ -130,7 +156,10 @@ def _on_this_machine(seconds: float = 5.0) -> list[str]:
 
     global _listed
     if time.monotonic() - _listed[0] >= seconds:
-        found = list_models(host.model_folders())
-        names = [model.name for model in found if model.name != _BETA_ONE or model.kind == "safetensors"]
-        _listed = time.monotonic(), names
+        labels: dict[str, Path] = {}
+        for model in list_models(host.model_folders()):
+            # A Beta One that is not complete is no model yet: it can be downloaded.
+            if model.name != _BETA_ONE or model.kind == "safetensors":
+                labels[str(model.path) if model.name in labels else model.name] = model.path
+        _listed = time.monotonic(), labels
     return _listed[1]

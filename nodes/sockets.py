@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..joycaption.errors import UsageError
 from ..joycaption.prompts import build_prompt
 
-__all__ = ["ModelSocket", "Options", "OptionsSocket", "along", "pictures_of"]
+__all__ = ["ModelSocket", "Options", "OptionsSocket", "along", "check_lists", "pictures_of"]
 
 ModelSocket = io.Custom("JOYCAPTION_MODEL")
 OptionsSocket = io.Custom("JOYCAPTION_OPTIONS")
@@ -63,6 +63,17 @@ def pictures_of(images: Sequence[Any]) -> list[Any]:
     if not pictures:
         raise UsageError("the list is empty, so there is nothing to caption; connect pictures, or mute this node.")
     return pictures
+
+
+def check_lists(**inputs: Sequence[object]) -> None:
+    """Make sure that no input, by its name, is an empty list.
+
+    Raises:
+        UsageError: one is.
+    """
+    for name, values in inputs.items():
+        if not values:
+            raise UsageError(f"input {name}: the list is empty.")
 
 
 def along(values: Sequence[T], position: int) -> T:

@@ -54,7 +54,7 @@ def writing_inputs() -> list[io.Input]:
             min=0,
             max=MAX_SEED,
             control_after_generate=io.ControlAfterGenerate.fixed,
-            tooltip="The same seed gives the same caption, whatever else is captioned with it.",
+            tooltip="The same seed gives the same caption, whatever else is captioned with it (to the letter in fp32).",
         ),
         io.Int.Input(
             "max_tokens",
@@ -93,20 +93,22 @@ def _sampling_inputs() -> list[io.Input]:
     ]
 
 
-def sampling_of(choice: dict[str, Any], max_tokens: int) -> Sampling:
+def sampling_of(choice: dict[str, Any] | None, max_tokens: int) -> Sampling:
     """The sampling that the inputs say.
 
     Args:
         choice: what ComfyUI makes of the ``sampling`` input: ``{"sampling": "sampled", "temperature": 0.6, ...}``.
+            None of a choice that there is not, as in the workflow of another version.
 
     Raises:
-        UsageError: a value outside its range.
+        UsageError: no such choice, or a value outside its range.
     """
-    kind, filters = choice["sampling"], {name: value for name, value in choice.items() if name != "sampling"}
+    filters = dict(choice or {})
+    kind = filters.pop("sampling", None)
     if kind == _GREEDY:
         return Sampling.greedy(max_tokens)
     if kind != _SAMPLED:
-        raise UsageError(f"it is {kind!r}, but must be {_SAMPLED} or {_GREEDY}.")
+        raise UsageError(f"it must be {_SAMPLED} or {_GREEDY}.")
     return Sampling(**filters, max_new_tokens=max_tokens)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,14 +87,14 @@ class JoyCaption:
         """What the weights take on the device."""
         return self.parameters * self.dtype.itemsize
 
-    def working_bytes(self, captions: int, max_new_tokens: int) -> int:
+    def working_bytes(self, max_new_tokens: int, captions: int | None = None) -> int:
         """About what a run takes beside the weights, for a host that makes room: the KV cache and activations.
 
         Args:
-            captions: how many are asked for; at most ``batch_size`` of them run at once.
-            max_new_tokens: the longest of them.
+            max_new_tokens: the longest caption.
+            captions: how many are asked for, where that is known; at most ``batch_size`` of them run at once.
         """
-        slots = min(captions, self.batch_size)
+        slots = self.batch_size if captions is None else min(captions, self.batch_size)
         prompt = self.config.vision.patches + _PROMPT_TOKENS
         cache = KVCache.bytes_for(self.config.text, slots, prompt + max_new_tokens, self.dtype)
         # The widest point of a prefill is the MLP; gate, up and their product are held at once.
@@ -117,8 +116,7 @@ class JoyCaption:
         return self._model
 
     def close(self) -> None:
-        self._model = None
-        gc.collect()
+        self._model = None  # nothing else holds it, so its memory is free at once
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -36,8 +36,11 @@ class LazyCaptioner:
     def _captions(
         self, source: Iterator[Request | None], on_text: OnText | None, should_stop: ShouldStop
     ) -> Iterator[tuple[int, Caption]]:
+        interrupted = Caption(text="", finish_reason="interrupted")
         for request in source:
             if should_stop():
+                if request is not None:
+                    yield 0, interrupted
                 return
             if request is not None:
                 break  # until now there was nothing ready
@@ -46,7 +49,7 @@ class LazyCaptioner:
         try:
             self._captioner = self._open()
         except Cancelled:
-            yield 0, Caption(text="", finish_reason="interrupted")
+            yield 0, interrupted
             return
         yield from self._captioner.caption(chain([request], source), on_text=on_text, should_stop=should_stop)
 

@@ -63,7 +63,7 @@ class _Sequence:
     prompt: Prompt
     token: int = 0
     position: int = 0
-    generated: int = field(default=0)
+    generated: int = 0
 
 
 class Engine:

@@ -201,10 +201,13 @@ def _allocate(model: nn.Module, device: torch.device, dtype: torch.dtype) -> dic
 
 def _tensors(files: list[Path], places: dict[str, Place]) -> Iterator[tuple[str, Tensor]]:
     for file in files:
-        with safe_open(file, framework="pt") as handle:
-            for key in handle.keys():  # noqa: SIM118 (the handle is no mapping)
-                if own_name(key) in places:
-                    yield own_name(key), handle.get_tensor(key)
+        try:
+            with safe_open(file, framework="pt") as handle:
+                for key in handle.keys():  # noqa: SIM118 (the handle is no mapping)
+                    if own_name(key) in places:
+                        yield own_name(key), handle.get_tensor(key)
+        except (SafetensorError, OSError) as error:  # a drive that went away
+            raise CheckpointError(f"{file} could not be read to its end ({error}). Try again.") from error
 
 
 def _check(files: list[Path], places: dict[str, Place], config: ModelConfig) -> int:

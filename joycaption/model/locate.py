@@ -284,9 +284,12 @@ def _short_names(repo: str) -> list[str]:
     return [name for short in known for name in (short, repo.split("/")[1])]
 
 
+# os.path's tests, because pathlib's raise where a file may not be looked at, and one such file would hide all models.
+
+
 def _files(folder: Path) -> frozenset[str]:
     """Names of the files in a folder; none when it is missing or may not be read."""
-    return frozenset(entry.name for entry in _entries(folder) if entry.is_file())
+    return frozenset(entry.name for entry in _entries(folder) if os.path.isfile(entry))  # noqa: PTH113
 
 
 def _suffixes(files: Iterable[str]) -> set[str]:
@@ -294,11 +297,11 @@ def _suffixes(files: Iterable[str]) -> set[str]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry for entry in _entries(folder) if os.path.isdir(entry) and not entry.name.startswith(".")]  # noqa: PTH112
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in _entries(folder) if entry.is_file())
+    return sum(entry.stat().st_size for entry in _entries(folder) if os.path.isfile(entry))  # noqa: PTH113
 
 
 def _entries(folder: Path) -> list[Path]:

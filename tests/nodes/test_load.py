@@ -264,7 +264,7 @@ class TestDownload:
         assert hub.seen == []
 
     def test_offline(self, pack: Pack) -> None:
-        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*offline"):
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: .*OFFLINE"):
             text(pack, load(pack, DOWNLOAD))
 
 
