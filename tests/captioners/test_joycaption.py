@@ -18,6 +18,7 @@ from torch import nn
 
 from joycaption.captioners import load_captioner
 from joycaption.captioners.joycaption import JoyCaption, load
+from joycaption.engine import Engine
 from joycaption.engine.cache import KVCache
 from joycaption.errors import Cancelled, CheckpointError, ModelNotFound, UsageError
 from joycaption.types import Caption, Request, Sampling
@@ -298,3 +299,14 @@ class TestLoad:
         assert captioner.load().lm_head.weight.dtype == captioner.dtype != torch.float32
         found = captions(captioner.caption(Request(picture, "Describe it.") for picture in PICTURES[:2]))
         assert all(caption.error is None for caption in found.values())
+
+
+def test_working_bytes_hold_what_a_run_takes() -> None:
+    captioner = demo(4)
+    running = Engine(captioner.load(), slots=4, stop_tokens=frozenset())
+    for number in range(4):
+        running.add(captioner.prompt(replace(request(number), sampling=Sampling.greedy(64))))
+        running.step()
+    held = running.cache.keys.nbytes + running.cache.values.nbytes
+    assert held <= captioner.working_bytes(64) < captioner.working_bytes(640)
+    assert captioner.working_bytes(64, 1) < captioner.working_bytes(64, 9) == captioner.working_bytes(64)

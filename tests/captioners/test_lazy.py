@@ -125,3 +125,10 @@ def test_close_frees_what_was_opened_and_it_may_be_used_again() -> None:
     lazy.close()
     assert captioner.load() is not weights  # type: ignore[attr-defined]
     assert texts(lazy.caption([request(0)])) == before
+
+
+def test_a_stop_before_it_is_opened_interrupts_the_first_request(lazy: LazyCaptioner, opened: list[str]) -> None:
+    results = list(lazy.caption([request(0), request(1)], should_stop=lambda: True))
+    assert [(position, caption.finish_reason) for position, caption in results] == [(0, "interrupted")]
+    assert list(lazy.caption(iter([None, None, request(0)]), should_stop=lambda: True)) == []
+    assert opened == []

@@ -139,6 +139,24 @@ class TestFailures:
         with pytest.raises(pack.NodeError, match=f"^JoyCaption: .*{said}"):
             caption(image_of(SCENES[0]), **inputs)
 
+    @pytest.mark.parametrize("name", ["custom_prompt", "system_prompt", "begin_with", "seed", "max_tokens"])
+    def test_a_list_that_is_empty(self, pack: Pack, caption: Captions, name: str) -> None:
+        with pytest.raises(pack.NodeError, match=f"^JoyCaption: input {name}: the list is empty"):
+            caption(image_of(SCENES[0]), **{name: []})
+
+    def test_a_way_of_sampling_that_there_is_not(self, pack: Pack) -> None:
+        """ComfyUI leaves the input out then."""
+        execute = pack.nodes["JoyCaptionCaption"].execute
+        texts = {name: [""] for name in ("custom_prompt", "begin_with", "system_prompt")}
+        model = pack.run("JoyCaptionLoad").result
+        with pytest.raises(pack.NodeError, match=r"^JoyCaption: input sampling: it must be sampled or greedy"):
+            execute(model=model, image=[image_of(SCENES[0])], seed=[0], max_tokens=[9], **texts)
+
+    def test_a_model_that_writes_nothing(self, pack: Pack) -> None:
+        caption, node = pack.module("joycaption.types").Caption, pack.module("nodes.caption")
+        (problem,) = node._problems([caption("A cat.", "stop"), caption("", "stop")])
+        assert problem == "Picture 2 of 2 failed: the model wrote nothing."
+
 
 class TestPrompts:
     def test_options(self, pack: Pack, caption: Captions, text: Callable[..., str]) -> None:

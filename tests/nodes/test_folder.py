@@ -53,6 +53,37 @@ def state(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
+def test_room_is_made_for_all_that_run_at_once(host: Host, run: Run, pictures: Path) -> None:
+    """A lazy run has all its slots, however few pictures come."""
+    run(pictures)
+    draw_pictures(pictures, 12)
+    run(pictures, existing="overwrite")
+    few, many = host.management.rooms
+    assert few == many
+
+
+def test_when_every_picture_fails_the_node_does(host: Host, pack: Pack, run: Run) -> None:
+    for name in ("a.png", "b.png"):
+        (host.input / name).write_bytes(BROKEN["empty.png"])
+    with pytest.raises(pack.NodeError, match="0 captioned, 0 skipped, 2 failed") as told:
+        run(host.input)
+    assert all(f"\n{name}: " in str(told.value) for name in ("a.png", "b.png"))
+
+
+def test_a_disk_that_refuses_is_a_sentence(host: Host, pack: Pack, run: Run) -> None:
+    (host.input / "joycaption samples").touch()
+    with pytest.raises(pack.NodeError, match=r"^JoyCaption Folder: .*joycaption samples cannot be used: "):
+        run("joycaption samples")
+
+
+@pytest.mark.parametrize("unknown", ["folder", "recursive", "format", "existing"])
+def test_what_another_node_gives_is_not_known_yet(
+    pack: Pack, pictures: Path, fingerprint: Callable[..., Any], unknown: str
+) -> None:
+    inputs = {"folder": str(pictures), "recursive": False, "format": "txt", "existing": "skip", unknown: None}
+    assert math.isnan(pack.nodes["JoyCaptionFolder"].fingerprint_inputs(**inputs))
+
+
 class TestCaptions:
     def test_they_are_the_librarys(self, pack: Pack, run: Run, pictures: Path, library: Captioner) -> None:
         options, prompt = pack.run("JoyCaptionOptions", type="Art Critic", lighting=True).result
@@ -308,6 +339,12 @@ class TestWhereOthersCanAsk:
         assert (captioned, skipped, failed) == (5, 0, 1)
         assert failures == "scene 9.png: it is a link to a place that a graph may not touch"
         assert "scene 9.txt" not in captions_in(pictures)
+
+    def test_a_caption_never_goes_out_either(self, run: Run, pictures: Path, outside: Path) -> None:
+        (outside / "loop.png").symlink_to(pictures / "scene 0.png")  # a picture that lies inside
+        (pictures / "sub").symlink_to(outside)
+        run(pictures, recursive=True)
+        assert captions_in(outside) == {}
 
     def test_a_subfolder_that_is_a_link_out(self, pack: Pack, run: Run, pictures: Path, outside: Path) -> None:
         (pictures / "sub").symlink_to(outside)

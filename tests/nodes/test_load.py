@@ -219,6 +219,25 @@ class TestWhereOthersCanAsk:
         assert {pack.nodes["JoyCaptionLoad"].validate_inputs(model=choice) for choice in choices} == {True}
         assert {text(pack, load(pack, choice)) for choice in choices if choice != DOWNLOAD} == {expected}
 
+    def test_two_of_one_name_can_be_told_apart(self, host: Host, expected: str) -> None:
+        first, second = host.models / "LLM" / "mine", host.models / "VLM" / "mine"
+        for folder in (first, second):
+            shutil.copytree(MODEL, folder)
+        pack = Pack()
+        choices = pack.inputs("JoyCaptionLoad")["model"].options
+        assert choices == ["demo", "mine", str(second), DOWNLOAD]
+        (first / "model.safetensors").unlink()
+        assert text(pack, load(pack, str(second))) == expected
+
+    def test_a_folder_where_comfyui_was_started_hides_no_model(
+        self, host: Host, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(MODEL, host.models / "LLM" / "mine")
+        (tmp_path / "started" / "mine").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / "started")
+        pack = Pack()
+        assert text(pack, load(pack, "mine")) == expected
+
     def test_only_the_offered_model_is_downloaded(self, pack: Pack) -> None:
         choice = DOWNLOAD.replace("beta-one", "someone/model")
         assert pack.nodes["JoyCaptionLoad"].validate_inputs(model=choice) is not True
@@ -243,8 +262,11 @@ class TestDownload:
         self, host: Host, pack: Pack, hub: LocalHub, expected: str
     ) -> None:
         model = load(pack, DOWNLOAD)
+        before = pack.nodes["JoyCaptionLoad"].fingerprint_inputs(model=DOWNLOAD, precision="auto")
         assert hub.seen == []
         assert text(pack, model) == expected
+        after = pack.nodes["JoyCaptionLoad"].fingerprint_inputs(model=DOWNLOAD, precision="auto")
+        assert after == before, "or ComfyUI would drop the model that has just come"
         assert host.bars[0] == sorted(host.bars[0]) and host.bars[0][-1] == host.utils.bars[0].total
         asked = len(hub.seen)
         assert text(pack, load(pack, DOWNLOAD)) == text(pack, load(pack, "beta-one")) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 models_dir = ""
@@ -38,8 +37,3 @@ def add_model_folder_path(name: str, path: str) -> None:
     paths, _ = folder_names_and_paths.setdefault(name, ([], set()))
     if path not in paths:
         paths.append(path)
-
-
-def is_within_directory(directory: str, target: str) -> bool:
-    """Whether the target lies there once every link and ``..`` is followed."""
-    return Path(os.path.realpath(target)).is_relative_to(os.path.realpath(directory))
