@@ -54,19 +54,23 @@ class JoyCaptionCaption(io.ComfyNode):
         custom_prompt: list[str],
         begin_with: list[str],
         system_prompt: list[str],
+        sampling: list[str],
+        temperature: list[float],
+        top_p: list[float],
+        top_k: list[int],
+        min_p: list[float],
         seed: list[int],
         max_tokens: list[int],
-        sampling: dict[str, list[Any]] | None = None,
         options: list[Options] | None = None,
     ) -> io.NodeOutput:
         with failing_as(_NAME):
             texts = {"custom_prompt": custom_prompt, "begin_with": begin_with, "system_prompt": system_prompt}
-            check_lists(model=model, **texts, **(sampling or {}), seed=seed, max_tokens=max_tokens)
+            filters: dict[str, list[Any]] = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
+            check_lists(model=model, **texts, sampling=sampling, **filters, seed=seed, max_tokens=max_tokens)
             with of_input("image"):
                 pictures = pictures_of(image)
             with of_input("sampling"):
-                choice = {name: values[0] for name, values in (sampling or {}).items()}
-                chosen = sampling_of(choice, max_tokens[0])
+                chosen = sampling_of(sampling[0], temperature[0], top_p[0], top_k[0], min_p[0], max_tokens[0])
             requests = [
                 Request(
                     picture,

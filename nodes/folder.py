@@ -84,12 +84,11 @@ class JoyCaptionFolder(io.ComfyNode):
     def fingerprint_inputs(
         cls, folder: str | None, recursive: bool, format: str, existing: str, **_: Any
     ) -> str | float:
-        """Another one when pictures were added, changed or removed, or, where that counts, their captions."""
+        """Another one when pictures were added, changed or removed, or captions of them added or removed."""
         if None in (folder, recursive, format, existing):
             return float("nan")  # from other nodes, whose values are not known yet
         try:
-            sidecars = sidecar_format(format) if existing == _SKIP else None
-            return _contents(host.check_dataset_folder(str(folder)), recursive, sidecars)
+            return _contents(host.check_dataset_folder(str(folder)), recursive, sidecar_format(format))
         except (UsageError, DatasetError, OSError):
             return float("nan")  # run, and say what is wrong
 
@@ -102,11 +101,15 @@ class JoyCaptionFolder(io.ComfyNode):
         custom_prompt: str,
         begin_with: str,
         system_prompt: str,
+        sampling: str,
+        temperature: float,
+        top_p: float,
+        top_k: int,
+        min_p: float,
         seed: int,
         max_tokens: int,
         format: str,
         existing: str,
-        sampling: dict[str, Any] | None = None,
         options: Options | None = None,
     ) -> io.NodeOutput:
         with failing_as(_NAME):
@@ -114,7 +117,7 @@ class JoyCaptionFolder(io.ComfyNode):
                 root = _folder(folder)
                 scan([root], recursive=recursive)  # an empty folder is a mistake
             with of_input("sampling"):
-                chosen = sampling_of(sampling, max_tokens)
+                chosen = sampling_of(sampling, temperature, top_p, top_k, min_p, max_tokens)
             settings = RunSettings(
                 prompt=(options or Options()).prompt(custom_prompt),
                 system=system_of(system_prompt),
@@ -182,13 +185,13 @@ def _permitted(picture: Picture) -> bool:
     return host.is_allowed(picture.path) and host.is_allowed(picture.path.parent)
 
 
-def _contents(root: Path, recursive: bool, sidecars: SidecarFormat | None) -> str:
+def _contents(root: Path, recursive: bool, sidecars: SidecarFormat) -> str:
     """A digest of the folder's pictures, and of which of them have a caption."""
     digest = sha256()
     for picture in scan([root], recursive=recursive):
         if not _permitted(picture):
             continue
         state = picture.path.stat()
-        captioned = sidecars is not None and bool(sidecars.read(picture.path))
+        captioned = bool(sidecars.read(picture.path))
         digest.update(f"{picture.name}|{state.st_size}|{state.st_mtime_ns}|{captioned}\n".encode())
     return digest.hexdigest()

@@ -6,6 +6,7 @@ The only file that imports ``comfy``, ``folder_paths`` or ``comfyui_version``: w
 from __future__ import annotations
 
 import ipaddress
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -181,13 +182,14 @@ def check_dataset_folder(text: str) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a null byte
         raise UsageError(f"{path[:80]!r} is no path of a folder ({error}).") from error
     if not allowed:  # and nothing is said of what is there
+        line = json.dumps(str(folder), ensure_ascii=False)  # quoted as YAML has it
         raise UsageError(
             f"{folder} is outside ComfyUI's folders, and this server is reachable from other machines, so a graph may"
             " not touch it. To allow it, add this to extra_model_paths.yaml (its second line alone, where there is a"
-            f" joycaption section already) and start ComfyUI again:\njoycaption:\n    datasets: {folder}"
+            f" joycaption section already) and start ComfyUI again:\njoycaption:\n    datasets: {line}"
         )
     if not exists:
-        raise UsageError(f"there is no folder {folder}.")
+        raise UsageError(f"{folder} is a file." if folder.is_file() else f"there is no folder {folder}.")
     return folder
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from comfy_api.latest import io
 
-from ..joycaption.errors import UsageError
 from ..joycaption.prompts import DEFAULT_SYSTEM_PROMPT
 from ..joycaption.types import MAX_SEED, Sampling
 from .sockets import OptionsSocket
@@ -31,7 +28,9 @@ def writing_inputs() -> list[io.Input]:
             tooltip="Takes the place of type, length and tone. The name and the extras of the options still count.",
         ),
         io.String.Input(
-            "begin_with", default="", tooltip="How the caption begins. The model goes on from there.", advanced=True
+            "begin_with",
+            default="",
+            tooltip="How every caption begins, such as a trigger word. The model goes on from there.",
         ),
         io.String.Input(
             "system_prompt",
@@ -40,14 +39,12 @@ def writing_inputs() -> list[io.Input]:
             tooltip="Empty: the one that the model was trained with.",
             advanced=True,
         ),
-        io.DynamicCombo.Input(
+        io.Combo.Input(
             "sampling",
-            options=[
-                io.DynamicCombo.Option(_SAMPLED, _sampling_inputs()),
-                io.DynamicCombo.Option(_GREEDY, []),
-            ],
+            options=[_SAMPLED, _GREEDY],
             tooltip="sampled: varied, by the seed, as the model's author advises. greedy: always the likeliest word.",
         ),
+        *_filters(),
         io.Int.Input(
             "seed",
             default=0,
@@ -66,10 +63,16 @@ def writing_inputs() -> list[io.Input]:
     ]
 
 
-def _sampling_inputs() -> list[io.Input]:
+def _filters() -> list[io.Input]:
     return [
         io.Float.Input(
-            "temperature", default=_AUTHORS.temperature, min=0.0, max=2.0, step=0.05, tooltip="Higher is more varied."
+            "temperature",
+            default=_AUTHORS.temperature,
+            min=0.0,
+            max=2.0,
+            step=0.05,
+            tooltip="Higher is more varied.",
+            advanced=True,
         ),
         io.Float.Input(
             "top_p",
@@ -78,9 +81,15 @@ def _sampling_inputs() -> list[io.Input]:
             max=1.0,
             step=0.01,
             tooltip="Choose among the likeliest words until their probabilities sum to this.",
+            advanced=True,
         ),
         io.Int.Input(
-            "top_k", default=_AUTHORS.top_k, min=0, max=1000, tooltip="Choose among this many words; 0: no limit."
+            "top_k",
+            default=_AUTHORS.top_k,
+            min=0,
+            max=1000,
+            tooltip="Choose among this many words; 0: no limit.",
+            advanced=True,
         ),
         io.Float.Input(
             "min_p",
@@ -89,27 +98,20 @@ def _sampling_inputs() -> list[io.Input]:
             max=1.0,
             step=0.01,
             tooltip="Leave out words less likely than this share of the likeliest one's probability; 0: none.",
+            advanced=True,
         ),
     ]
 
 
-def sampling_of(choice: dict[str, Any] | None, max_tokens: int) -> Sampling:
-    """The sampling that the inputs say.
-
-    Args:
-        choice: what ComfyUI makes of the ``sampling`` input: ``{"sampling": "sampled", "temperature": 0.6, ...}``.
-            None of a choice that there is not, as in the workflow of another version.
+def sampling_of(kind: str, temperature: float, top_p: float, top_k: int, min_p: float, max_tokens: int) -> Sampling:
+    """The sampling that the inputs say. Greedily, the others have no effect.
 
     Raises:
-        UsageError: no such choice, or a value outside its range.
+        UsageError: a value outside its range.
     """
-    filters = dict(choice or {})
-    kind = filters.pop("sampling", None)
     if kind == _GREEDY:
         return Sampling.greedy(max_tokens)
-    if kind != _SAMPLED:
-        raise UsageError(f"it must be {_SAMPLED} or {_GREEDY}.")
-    return Sampling(**filters, max_new_tokens=max_tokens)
+    return Sampling(temperature, top_p, top_k, min_p, max_tokens)
 
 
 def system_of(text: str) -> str | None:

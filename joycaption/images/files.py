@@ -24,7 +24,9 @@ MAX_PIXELS = 200_000_000
 WebP ends a little earlier, at 179 million: Pillow's decoder has that limit built in.
 """
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".jxl"}
+)
 """File name endings, in lower case, that folders are scanned for. What a file really is shows in its content."""
 
 _Opener: TypeAlias = "Callable[[IO[bytes], str], Image.Image]"

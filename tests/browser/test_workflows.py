@@ -44,16 +44,17 @@ def test_other_options_and_the_text_follows(page: ComfyPage) -> None:
     page.set_widget("JoyCaptionOptions", "type", "Booru-like tag list")
     page.set_widget("JoyCaptionCaption", "seed", 12)
     page.run()
-    page.wait_for_text("JoyCaptionCaption", ", ")
-    page.set_widget("JoyCaptionCaption", "custom_prompt", "Write a very short detailed description for this image.")
+    page.wait_for_text("JoyCaptionCaption", "white background, 1 shape, large red square")
+    page.set_widget("JoyCaptionCaption", "begin_with", "Look here,")
     page.run()
-    page.wait_for_text("JoyCaptionCaption", ".")
+    page.wait_for_text("JoyCaptionCaption", "Look here,")
 
 
 def test_a_failure_is_a_sentence_on_the_page(page: ComfyPage) -> None:
     page.open_template("Caption a folder for LoRA training")
     page.set_widget("JoyCaptionFolder", "folder", "no such folder")
     assert page.run() == "execution_error"
+    page.wait_for_text("JoyCaptionFolder", "JoyCaption Folder: input folder: there is no folder")
     page.expect_error("NodeError: JoyCaption Folder: input folder: there is no folder")
 
 

@@ -24,6 +24,8 @@ SAVED_AS = {
     ".webp": {"lossless": True},
     ".jpg": {"quality": 98, "subsampling": 0},
     ".jpeg": {"quality": 98, "subsampling": 0},
+    ".jpe": {"quality": 98, "subsampling": 0},
+    ".jfif": {"quality": 98, "subsampling": 0},
     ".avif": {"quality": 98, "subsampling": "4:4:4"},
 }
 OPEN_FILES = Path("/proc/self/fd")

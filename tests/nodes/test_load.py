@@ -33,7 +33,7 @@ def load(pack: Pack, model: str = "demo", precision: str = "auto") -> Any:
 
 
 def text(pack: Pack, model: Any) -> str:
-    inputs = {"image": image_of(SCENE), "sampling": {"greedy": {}}, "max_tokens": 40}
+    inputs = {"image": image_of(SCENE), "sampling": "greedy", "max_tokens": 40}
     return pack.run("JoyCaptionCaption", model=model, **inputs).result[0][0]
 
 

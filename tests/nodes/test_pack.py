@@ -61,7 +61,7 @@ class TestVersions:
     def test_a_comfyui_that_is_too_old_gets_one_sentence(
         self, version: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        monkeypatch.delattr("comfy_api.latest.io.DynamicCombo")
+        monkeypatch.delattr("comfy_api.latest.io.ControlAfterGenerate")
         assert Pack().nodes == {}
         (record,) = caplog.records
         assert record.levelname == "WARNING"

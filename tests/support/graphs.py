@@ -11,8 +11,7 @@ __all__ = ["Graph", "caption", "drawn", "folder", "joined", "listed", "load", "n
 
 Graph: TypeAlias = dict[str, dict[str, Any]]
 SAMPLED = {
-    "sampling": "sampled", "sampling.temperature": 0.6, "sampling.top_p": 0.9, "sampling.top_k": 0,
-    "sampling.min_p": 0.0,
+"sampling": "sampled", "temperature": 0.6, "top_p": 0.9, "top_k": 0, "min_p": 0.0
 }  # fmt: skip
 
 
@@ -31,7 +30,7 @@ def options(**chosen: Any) -> dict[str, Any]:
 
 def _writing(**chosen: Any) -> dict[str, Any]:
     texts = {"custom_prompt": "", "begin_with": "", "system_prompt": ""}
-    return {**texts, "sampling": "greedy", "seed": 0, "max_tokens": 200, **chosen}
+    return {**texts, **SAMPLED, "sampling": "greedy", "seed": 0, "max_tokens": 200, **chosen}
 
 
 def caption(image: str, model: str = "model", **chosen: Any) -> dict[str, Any]:

@@ -109,18 +109,12 @@ def _with_defaults(declared: Sequence[Any], given: Mapping[str, Any]) -> dict[st
 
 def _value(declared: Any, given: Mapping[str, Any]) -> Any:
     options = getattr(declared, "options", [])
-    if declared.io_type == "COMFY_DYNAMICCOMBO_V3":  # a dict that says the option and the option's own inputs
-        key, *_ = chosen = dict(given.get(declared.id, {options[0].key: {}}))
-        (inputs,) = (option.inputs for option in options if option.key == key)
-        return {declared.id: key, **_with_defaults(inputs, chosen[key])}
     if declared.id in given:
         return given[declared.id]
     return options[0] if options and declared.default is None else declared.default
 
 
 def _as_list(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {id: _as_list(one) for id, one in value.items()}
     return value if isinstance(value, list) else [value]
 
 

@@ -55,19 +55,6 @@ class ComboInput(WidgetInput):
 
 
 @dataclass
-class Option:
-    key: str
-    inputs: list[Input]
-
-
-@dataclass(kw_only=True)
-class DynamicComboInput(Input):
-    """Each option brings inputs of its own."""
-
-    options: list[Option]
-
-
-@dataclass
 class Output:
     id: str
     io_type: str
@@ -91,17 +78,12 @@ class Custom:
         return Output(id, self.io_type, **said)
 
 
-class _DynamicCombo(Custom):
-    Option = Option
-
-
 Image = Custom("IMAGE")
 Boolean = Custom("BOOLEAN", WidgetInput)
 String = Custom("STRING", StringInput)
 Int = Custom("INT", IntInput)
 Float = Custom("FLOAT", FloatInput)
 Combo = Custom("COMBO", ComboInput)
-DynamicCombo = _DynamicCombo("COMFY_DYNAMICCOMBO_V3", DynamicComboInput)
 
 
 @dataclass(kw_only=True)
