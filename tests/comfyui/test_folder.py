@@ -55,9 +55,13 @@ def test_200_pictures_of_which_20_are_broken(client: Client, comfy: Server) -> N
 def test_runs_again_when_a_file_changes_and_only_then(client: Client, comfy: Server) -> None:
     folder = comfy.folder / "input" / "changing"
     pictures = draw_pictures(folder, 4)
+    assert told(client.run(graph("changing"))) == ["4 captioned, 0 skipped, 0 failed."]
     same = graph("changing", existing="overwrite")
     assert told(client.run(same)) == ["4 captioned, 0 skipped, 0 failed."]
-    assert "folder" in client.run(same).cached, "its own caption files are no change"
+    assert "folder" in client.run(same).cached, "captions that were overwritten are no change"
+    (folder / "scene 0.txt").unlink()
+    assert told(client.run(same)) == ["4 captioned, 0 skipped, 0 failed."]
+    assert (folder / "scene 0.txt").exists()
     draw_picture(pictures[0], 99)
     draw_picture(folder / "new.png", 98)
     assert told(client.run(same)) == ["5 captioned, 0 skipped, 0 failed."]
