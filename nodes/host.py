@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # it needs libraries, and the nodes shall appear without them
 __all__ = [
     "CaptionProgress",
     "Progress",
+    "capacity",
     "check_dataset_folder",
     "comfyui_version",
     "device",
@@ -102,6 +103,15 @@ class CaptionProgress(Progress):
 
 def device() -> torch.device:
     return comfy.model_management.get_torch_device()
+
+
+def capacity() -> int:
+    """Bytes of the device that models may use. Not what is free at the moment: the same graph shall run alike twice."""
+    management = comfy.model_management
+    total = management.get_total_memory(device())
+    if device().type == "cpu":
+        return int(total * 3 / 4)  # the rest is for other programs
+    return int(total - management.minimum_inference_memory())
 
 
 class JoyCaptionWeights(torch.nn.Module):

@@ -44,6 +44,7 @@ class Model:
             ModelError, UsageError: it cannot be found, downloaded or loaded.
         """
         captioner = self._opened()
+        captioner.batch_size = captioner.slots_within(host.capacity(), max_tokens)
         host.make_room(self.patcher, captioner.working_bytes(max_tokens, captions))
         return captioner
 

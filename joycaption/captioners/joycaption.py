@@ -31,6 +31,7 @@ __all__ = ["JoyCaption", "Progress", "load"]
 Progress: TypeAlias = Callable[[Literal["download", "load"], int, int], None]
 
 _PROMPT_TOKENS = 512  # of a prompt's text, generously
+_MOST_SLOTS = 32
 _TEXT_INTERVAL = 0.1  # seconds between two texts of one caption
 _ONE_THREAD_UP_TO = 20_000_000  # parameters
 
@@ -95,12 +96,22 @@ class JoyCaption:
             captions: how many are asked for, where that is known; at most ``batch_size`` of them run at once.
         """
         slots = self.batch_size if captions is None else min(captions, self.batch_size)
-        prompt = self.config.vision.patches + _PROMPT_TOKENS
-        cache = KVCache.bytes_for(self.config.text, slots, prompt + max_new_tokens, self.dtype)
+        return self._prefill_bytes() + slots * self._slot_bytes(max_new_tokens)
+
+    def slots_within(self, capacity: int, max_new_tokens: int) -> int:
+        """How many captions may run at once where weights and working memory have so many bytes; 1 to 32."""
+        room = capacity - self.weight_bytes - self._prefill_bytes()
+        return min(max(1, room // self._slot_bytes(max_new_tokens)), _MOST_SLOTS)
+
+    def _prefill_bytes(self) -> int:
         # The widest point of a prefill is the MLP; gate, up and their product are held at once.
-        activations = 3 * prompt * self.config.text.intermediate_size * self.dtype.itemsize
-        logits = 4 * slots * self.config.text.vocab_size * torch.float32.itemsize  # the sampler works on copies
-        return cache + activations + logits
+        prompt = self.config.vision.patches + _PROMPT_TOKENS
+        return int(3 * prompt * self.config.text.intermediate_size * self.dtype.itemsize)
+
+    def _slot_bytes(self, max_new_tokens: int) -> int:
+        length = self.config.vision.patches + _PROMPT_TOKENS + max_new_tokens
+        logits = 4 * self.config.text.vocab_size * torch.float32.itemsize  # the sampler works on copies
+        return KVCache.bytes_for(self.config.text, 1, length, self.dtype) + int(logits)
 
     def load(self, progress: Progress | None = None, should_stop: ShouldStop | None = None) -> Llava:
         """The model, its weights loaded now if they are not yet."""

@@ -310,3 +310,14 @@ def test_working_bytes_hold_what_a_run_takes() -> None:
     held = running.cache.keys.nbytes + running.cache.values.nbytes
     assert held <= captioner.working_bytes(64) < captioner.working_bytes(640)
     assert captioner.working_bytes(64, 1) < captioner.working_bytes(64, 9) == captioner.working_bytes(64)
+
+
+@pytest.mark.parametrize("tokens", [64, 640])
+def test_slots_fill_a_capacity_and_no_more(tokens: int) -> None:
+    captioner = demo(32)
+    for slots in (1, 5, 31):
+        capacity = captioner.weight_bytes + captioner.working_bytes(tokens, slots)
+        assert captioner.slots_within(capacity, tokens) == slots
+        assert captioner.slots_within(capacity - 1, tokens) == max(1, slots - 1)
+    assert captioner.slots_within(0, tokens) == 1
+    assert captioner.slots_within(2**50, tokens) == 32

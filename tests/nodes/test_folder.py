@@ -198,6 +198,7 @@ class TestInterrupt:
     def test_what_is_saved_stays_and_the_next_run_does_the_rest(
         self, host: Host, run: Run, pictures: Path, update: int
     ) -> None:
+        host.management.total_memory = 0  # one picture at a time
         run(pictures)  # so that the model is loaded
         draw_pictures(pictures, 20)
         host.at_update(4 + update, host.press_stop)  # four are skipped

@@ -243,6 +243,16 @@ class TestWhereOthersCanAsk:
         assert pack.nodes["JoyCaptionLoad"].validate_inputs(model=choice) is not True
 
 
+def test_as_many_run_at_once_as_the_device_has_room_for(host: Host, pack: Pack, expected: str) -> None:
+    model = load(pack, "demo")
+    assert text(pack, model) == expected
+    captioner = model.ready(40)
+    assert captioner.batch_size == 32
+    host.management.total_memory = int((captioner.weight_bytes + captioner.working_bytes(40, 6)) * 4 / 3) + 1
+    assert model.ready(40).batch_size == 6
+    assert model.ready(400).batch_size < 6
+
+
 class TestDownload:
     @pytest.fixture
     def hub(self, pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:

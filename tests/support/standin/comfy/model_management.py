@@ -10,6 +10,17 @@ import torch
 from .model_patcher import ModelPatcher
 
 stop_pressed = False
+total_memory = 8 * 2**30
+
+
+def get_total_memory(device: torch.device) -> int:
+    return total_memory
+
+
+def minimum_inference_memory() -> float:
+    return 2.0**30
+
+
 rooms: list[int] = []  # bytes that each load was asked to leave free
 _loaded: list[weakref.ref[ModelPatcher]] = []  # weak: whoever uses a model keeps it
 
