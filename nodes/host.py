@@ -118,8 +118,7 @@ class JoyCaptionWeights(torch.nn.Module):
     """What ComfyUI's memory manager sees of a captioner: one block, on the GPU or gone.
 
     The weights hang on the captioner, not on this module, so ComfyUI never moves a part of them. Unloading drops them
-    instead of moving them to RAM: the system keeps the file cached while RAM is free, so they come back nearly as
-    fast, and no RAM is held while other models need it.
+    instead of moving them to RAM: there the system keeps their file cached as long as nothing else needs the room.
     """
 
     def __init__(self, captioner: JoyCaption) -> None:
