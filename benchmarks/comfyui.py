@@ -31,16 +31,11 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from support import graphs
 from support.comfyui import Client, ComfyUI, Server
-from support.models import Shape, save_checkpoint
+from support.models import RANDOM_26M, save_checkpoint
+from support.pictures import SIZES
 
-SIZES = ((640, 480), (512, 512), (300, 700), (800, 300), (64, 64), (1024, 768), (333, 517))
-RANDOM_26M = Shape(
-    vision_hidden=256, vision_layers=5, vision_heads=4, image_size=112, hidden=512, layers=10, heads=8, kv_heads=2,
-    head_dim=64,
-)  # fmt: skip
 REPEATS = 3
 TOKENS = 100
-
 
 Row: TypeAlias = tuple[str, str, str]
 

@@ -169,8 +169,8 @@ def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tu
             failures.append(f"{result.picture.relative_to(root)}: {result.reason}")
 
     def pictures() -> Iterator[Picture]:
-        for picture in scan([root], recursive=recursive):
-            if _permitted(picture):
+        for picture, permitted in _pictures(root, recursive):
+            if permitted:
                 yield picture
             else:
                 on_result(Result(picture.path, "failed", reason="it is a link to a place that a graph may not touch"))
@@ -180,16 +180,18 @@ def _run(model: Model, root: Path, recursive: bool, settings: RunSettings) -> tu
     return summary, failures
 
 
-def _permitted(picture: Picture) -> bool:
-    """Whether links lead neither the picture nor the caption beside it out of what a graph may touch."""
-    return host.is_allowed(picture.path) and host.is_allowed(picture.path.parent)
+def _pictures(root: Path, recursive: bool) -> Iterator[tuple[Picture, bool]]:
+    """Each picture, and whether links lead neither it nor the caption beside it out of what a graph may touch."""
+    allowed = host.permission()
+    for picture in scan([root], recursive=recursive):
+        yield picture, allowed(picture.path) and allowed(picture.path.parent)
 
 
 def _contents(root: Path, recursive: bool, sidecars: SidecarFormat) -> str:
     """A digest of the folder's pictures, and of which of them have a caption."""
     digest = sha256()
-    for picture in scan([root], recursive=recursive):
-        if not _permitted(picture):
+    for picture, permitted in _pictures(root, recursive):
+        if not permitted:
             continue
         state = picture.path.stat()
         captioned = bool(sidecars.read(picture.path))

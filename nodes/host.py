@@ -9,7 +9,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,10 +36,10 @@ __all__ = [
     "device",
     "input_folder",
     "interrupted",
-    "is_allowed",
     "make_room",
     "managed",
     "model_folders",
+    "permission",
     "register_model_folder",
 ]
 
@@ -186,7 +186,7 @@ def check_dataset_folder(text: str) -> Path:
         raise UsageError("it is blank; name a folder of pictures, absolute or below ComfyUI's input folder.")
     try:
         folder = input_folder() / Path(path).expanduser()
-        allowed = is_allowed(folder)
+        allowed = permission()(folder)
         exists = allowed and folder.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # too long, no such user's home, a null byte
         raise UsageError(f"{path[:80]!r} is no path of a folder ({error}).") from error
@@ -202,12 +202,17 @@ def check_dataset_folder(text: str) -> Path:
     return folder
 
 
-def is_allowed(path: Path) -> bool:
-    """Whether a graph may touch a file or folder, wherever its ``..`` and links lead."""
+def permission() -> Callable[[Path], bool]:
+    """Whether a graph may touch a file or folder, wherever its ``..`` and links lead; to be asked of many files."""
     if _only_this_machine():
-        return True
-    real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(os.path.realpath(root)) for root in _own_folders())
+        return lambda path: True
+    roots = {os.path.realpath(root) for root in _own_folders()}  # once: each takes a look at the disk
+
+    def allowed(path: Path) -> bool:
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(root) for root in roots)
+
+    return allowed
 
 
 def _own_folders() -> Iterator[str]:

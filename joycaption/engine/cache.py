@@ -12,6 +12,10 @@ __all__ = ["KVCache"]
 _BUCKET = 128  # lengths are rounded up to this many tokens
 
 
+def _rounded(length: int) -> int:
+    return -(-length // _BUCKET) * _BUCKET
+
+
 class KVCache:
     """``keys`` and ``values``: [layers, slots, kv_heads, length, head_dim], contiguous.
 
@@ -27,9 +31,8 @@ class KVCache:
     @staticmethod
     def bytes_for(config: TextConfig, slots: int, length: int, dtype: torch.dtype) -> int:
         """What a cache takes whose slots hold ``length`` tokens each."""
-        tokens = -(-length // _BUCKET) * _BUCKET
         per_token = 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
-        return slots * tokens * per_token
+        return slots * _rounded(length) * per_token
 
     @property
     def length(self) -> int:
@@ -40,8 +43,8 @@ class KVCache:
         """Make room for sequences of ``length`` tokens; what is in flight is kept."""
         if length <= self.length:
             return
-        rounded = -(-length // _BUCKET) * _BUCKET
-        self.keys, self.values = self._grown(self.keys, rounded), self._grown(self.values, rounded)
+        length = _rounded(length)
+        self.keys, self.values = self._grown(self.keys, length), self._grown(self.values, length)
 
     def _grown(self, old: Tensor, length: int) -> Tensor:
         new = old.new_zeros(*self.shape, length, self.head_dim)  # zeros: masked positions are still multiplied by 0

@@ -284,12 +284,9 @@ def _short_names(repo: str) -> list[str]:
     return [name for short in known for name in (short, repo.split("/")[1])]
 
 
-# os.path's tests, because pathlib's raise where a file may not be looked at, and one such file would hide all models.
-
-
 def _files(folder: Path) -> frozenset[str]:
     """Names of the files in a folder; none when it is missing or may not be read."""
-    return frozenset(entry.name for entry in _entries(folder) if os.path.isfile(entry))  # noqa: PTH113
+    return frozenset(entry.name for entry in _entries(folder) if _is_file(entry))
 
 
 def _suffixes(files: Iterable[str]) -> set[str]:
@@ -297,11 +294,20 @@ def _suffixes(files: Iterable[str]) -> set[str]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [entry for entry in _entries(folder) if os.path.isdir(entry) and not entry.name.startswith(".")]  # noqa: PTH112
+    return [entry for entry in _entries(folder) if _is_folder(entry) and not entry.name.startswith(".")]
 
 
 def _bytes_in(folder: Path) -> int:
-    return sum(entry.stat().st_size for entry in _entries(folder) if os.path.isfile(entry))  # noqa: PTH113
+    return sum(entry.stat().st_size for entry in _entries(folder) if _is_file(entry))
+
+
+# Not pathlib's tests: they raise where a file may not be looked at, and one such file would hide all models.
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -13,17 +13,10 @@ import pytest
 from PIL import Image
 from support import graphs
 from support.comfyui import Client, Rejected, Server
-from support.models import Shape, save_checkpoint
-from support.pictures import draw_picture, draw_pictures
+from support.models import RANDOM_26M, save_checkpoint
+from support.pictures import SIZES, draw_picture, draw_pictures
 
 from joycaption import CaptionModel, Sampling, build_prompt, load
-
-SIZES = ((640, 480), (512, 512), (300, 700), (800, 300), (64, 64), (1024, 768), (333, 517))
-# About 26 million weights and 64 picture tokens: slow enough to be interrupted anywhere.
-SMALL = Shape(
-    vision_hidden=256, vision_layers=5, vision_heads=4, image_size=112, hidden=512, layers=10, heads=8, kv_heads=2,
-    head_dim=64,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +36,8 @@ def pictures(comfy: Server) -> list[str]:
 
 @pytest.fixture(scope="module")
 def small(comfy: Server) -> str:
-    save_checkpoint(comfy.folder / "models" / "joycaption" / "small", SMALL, spread=0.05)
+    """A model that is slow enough to be interrupted anywhere."""
+    save_checkpoint(comfy.folder / "models" / "joycaption" / "small", RANDOM_26M, spread=0.05)
     return "small"
 
 

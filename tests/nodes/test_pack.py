@@ -26,6 +26,13 @@ def test_the_nodes(pack: Pack) -> None:
     assert all(schema.display_name and schema.description and schema.search_aliases for schema in schemas)
 
 
+def test_versions_are_told_alike_everywhere(pack: Pack) -> None:
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert f'version = "{pack.module("joycaption").__version__}"' in project
+    oldest = ".".join(map(str, pack.module("nodes").OLDEST_COMFYUI))
+    assert f'requires-comfyui = ">={oldest}"' in project
+
+
 def test_all_lists_what_is_there(pack: Pack) -> None:
     for file in (ROOT / "nodes").glob("*.py"):
         module = pack.module(f"nodes.{file.stem}".removesuffix(".__init__"))

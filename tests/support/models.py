@@ -52,6 +52,11 @@ class Shape:
 
 
 TINY = Shape()
+# About 26 million weights and 64 picture tokens.
+RANDOM_26M = Shape(
+    vision_hidden=256, vision_layers=5, vision_heads=4, image_size=112, hidden=512, layers=10, heads=8, kv_heads=2,
+    head_dim=64,
+)  # fmt: skip
 
 
 def library_config(shape: Shape = TINY) -> Any:

@@ -14,7 +14,9 @@ from PIL import Image
 
 from joycaption.demo.scenes import draw, random_scene
 
-__all__ = ["BROKEN", "draw_picture", "draw_pictures"]
+__all__ = ["BROKEN", "SIZES", "draw_picture", "draw_pictures"]
+
+SIZES = ((640, 480), (512, 512), (300, 700), (800, 300), (64, 64), (1024, 768), (333, 517))  # seven, of all shapes
 
 
 def draw_picture(path: Path, seed: int = 0) -> Path:
